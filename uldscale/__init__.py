@@ -1,0 +1,1 @@
+"""Unsupervised landmark discovery with D-ULD++, at any scale."""

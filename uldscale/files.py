@@ -1,0 +1,84 @@
+"""Small files, on a local disk or in a bucket, through fsspec.
+
+Law: a reader never sees half a file. Local files are written beside their place and renamed; object stores are atomic by nature.
+"""
+
+import json
+import os
+import secrets
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+def join(root: str, *parts: str) -> str:
+    """Path below `root`, which is a local path or a URI such as s3://bucket/folder."""
+    return "/".join([str(root).rstrip("/"), *parts])
+
+
+def is_local(path: str) -> bool:
+    """Whether the path is on a local (or mounted) file system."""
+    return isinstance(_locate(path)[0], LocalFileSystem)
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    filesystem, place = _locate(path)
+    return bool(filesystem.exists(place))
+
+
+def names(folder: str) -> list[str]:
+    """Names in a folder, sorted; empty when the folder is not there."""
+    filesystem, place = _locate(folder)
+    filesystem.invalidate_cache(place)
+    if not filesystem.exists(place):
+        return []
+    return sorted(os.path.basename(str(entry).rstrip("/")) for entry in filesystem.ls(place, detail=False))
+
+
+def read_bytes(path: str) -> bytes:
+    """Whole content of a file. Raises FileNotFoundError."""
+    filesystem, place = _locate(path)
+    return bytes(filesystem.cat_file(place))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Replace a file whole: written, synced and renamed, so that a crash leaves the old file or the new one."""
+    filesystem, place = _locate(path)
+    if not isinstance(filesystem, LocalFileSystem):
+        filesystem.pipe_file(place, content)
+        return
+    os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+    draft = f"{place}.{secrets.token_hex(4)}.draft"
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, place)
+    finally:
+        if os.path.exists(draft):
+            os.remove(draft)
+
+
+def read_json(path: str) -> Any:
+    """Parsed content of a JSON file."""
+    return json.loads(read_bytes(path))
+
+
+def write_json(path: str, value: Any) -> None:
+    """Replace a JSON file whole; keys keep their order, so equal values give equal bytes."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder with all that is in it; nothing happens when it is not there."""
+    filesystem, place = _locate(path)
+    if filesystem.exists(place):
+        filesystem.rm(place, recursive=True)
+
+
+def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    filesystem, place = fsspec.core.url_to_fs(str(path))
+    return filesystem, str(place)
