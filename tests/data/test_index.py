@@ -1,0 +1,424 @@
+"""The index: every image has a row, in an order of its own, and a row that cannot be used says why."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from uldscale import config
+from uldscale.data.images import decode
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.sources import ids_of, image_files
+from uldscale.errors import ConfigError, DataError
+from uldscale.stages.index import build_index
+
+
+def picture(path: Path, seed: int = 0, width: int = 40, height: int = 32) -> NDArray[np.uint8]:
+    """Writes an image of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three good images and one of each way to be broken, among files that are no images."""
+    root = tmp_path / "faces"
+    for seed, name in enumerate(["b.png", "a.jpg", "sub/c.png"]):
+        picture(root / name, seed)
+    (root / "empty.jpg").touch()
+    (root / "text.jpg").write_text("hello world")
+    (root / "cut.jpg").write_bytes((root / "a.jpg").read_bytes()[:400])
+    (root / "notes.txt").write_text("no image")
+    (root / "._a.jpg").write_bytes(b"left by another system")
+    (root / ".cache").mkdir()
+    (root / ".cache" / "a.jpg").write_bytes(b"hidden")
+    return root
+
+
+def folder_config(root: Path, **changes: Any) -> DataConfig:
+    return DataConfig(kind="folder", train=str(root), **changes)
+
+
+def ids(index: ImageIndex, rows: NDArray[np.int64] | None = None) -> list[str]:
+    return [index.row(int(i)).id for i in (range(len(index)) if rows is None else rows)]
+
+
+def test_every_image_has_a_row_in_the_order_of_its_id(folder: Path) -> None:
+    index = ImageIndex.build(folder_config(folder))
+    assert ids(index) == ["a", "b", "cut", "empty", "sub/c", "text"]
+    assert index.rows("train").tolist() == index.rows().tolist() == [0, 1, 4]
+    assert index.rows("test").tolist() == []
+
+
+def test_broken_images_are_quarantined_with_a_reason(folder: Path) -> None:
+    broken = {row.id: row for row in ImageIndex.build(folder_config(folder)).quarantined()}
+    assert {id: row.reason.split(":")[0] for id, row in broken.items()} == {
+        "cut": "truncated",
+        "empty": "the file is empty",
+        "text": "not an image",
+    }
+    assert {row.status for row in broken.values()} == {"quarantined"}
+
+
+def test_a_row_says_what_the_image_is(folder: Path) -> None:
+    row = ImageIndex.build(folder_config(folder)).row(1)
+    assert (row.id, row.uri, row.split) == ("b", str(folder / "b.png"), "train")
+    assert (row.width, row.height, row.roi) == (40, 32, (0, 0, 40, 32))
+    assert row.sha256 == hashlib.sha256((folder / "b.png").read_bytes()).hexdigest()
+    assert (row.landmarks, row.visible, row.yaw, row.status, row.reason) == (None, None, None, "ok", "")
+
+
+def test_a_written_index_is_read_back(folder: Path, tmp_path: Path) -> None:
+    index = ImageIndex.build(folder_config(folder))
+    index.write(str(tmp_path / "index.parquet"))
+    again = ImageIndex.read(str(tmp_path / "index.parquet"))
+    assert again.table.equals(index.table, check_metadata=True)
+    assert again.fingerprint() == index.fingerprint()
+
+
+def test_equal_inputs_give_equal_bytes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = os.walk
+
+    def backwards(*arguments: Any, **options: Any) -> Any:
+        for top, below, names in walk(*arguments, **options):
+            below.reverse()
+            yield top, below, names[::-1]
+
+    for name in ("1", "2"):
+        ImageIndex.build(folder_config(folder)).write(str(tmp_path / name))
+        monkeypatch.setattr(os, "walk", backwards)
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["content", "name", "broken"])
+def test_the_fingerprint_sees_every_change(folder: Path, change: str) -> None:
+    before = ImageIndex.build(folder_config(folder)).fingerprint()
+    if change == "content":
+        picture(folder / "b.png", 9)
+    elif change == "name":
+        (folder / "b.png").rename(folder / "d.png")
+    else:
+        (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:300])
+    assert ImageIndex.build(folder_config(folder)).fingerprint() != before
+
+
+def test_the_fingerprint_sees_regions(tmp_path: Path) -> None:
+    data = {"kind": "coco", "train": coco(tmp_path)}
+    tight, wide = (
+        ImageIndex.build(DataConfig.model_validate({**data, "roi": {"provider": "annotation", "margin": margin}}))
+        for margin in (0, 0.1)
+    )
+    assert tight.rows().tolist() == wide.rows().tolist()
+    assert tight.fingerprint() != wide.fingerprint()
+
+
+def test_progress_counts_every_image(folder: Path) -> None:
+    seen: list[int] = []
+    ImageIndex.build(folder_config(folder), seen.append)
+    assert seen == [1] * 6
+
+
+def test_load_gives_the_crop(folder: Path) -> None:
+    index = ImageIndex.build(folder_config(folder))
+    assert index.load(0, 16).shape == (16, 16, 3)
+    picture(folder / "square.png", width=32, height=32)
+    index = ImageIndex.build(folder_config(folder))
+    np.testing.assert_array_equal(index.load(4, 32), decode(str(folder / "square.png")))
+
+
+def test_an_image_that_changed_or_went_is_an_error(folder: Path) -> None:
+    index = ImageIndex.build(folder_config(folder))
+    picture(folder / "b.png", 5)
+    with pytest.raises(DataError, match=r"b.png has changed since it was indexed"):
+        index.load(1, 16)
+    (folder / "b.png").unlink()
+    with pytest.raises(DataError, match="b.png could be read when it was indexed, but now the file is not there"):
+        index.load(1, 16)
+
+
+@pytest.mark.parametrize(
+    ("fill", "said"),
+    [
+        (lambda root: None, "image folder '.*' is not there"),
+        (lambda root: root.mkdir(), "holds no image: got no file"),
+        (lambda root: (root.mkdir(), (root / "a.heic").touch()), r"holds no image: got 1 files \(.heic\), wanted"),
+        (lambda root: root.touch(), "is a file, but data.kind 'folder' wants a folder"),
+        (
+            lambda root: (root.mkdir(), (root / "a.jpg").touch()),
+            "data.train: none of 1 images .*a.jpg: the file is empty",
+        ),
+    ],
+)
+def test_sources_without_an_image_are_one_clear_line(tmp_path: Path, fill: Callable[[Path], Any], said: str) -> None:
+    fill(tmp_path / "faces")
+    with pytest.raises(DataError, match=said) as caught:
+        ImageIndex.build(folder_config(tmp_path / "faces"))
+    assert "\n" not in str(caught.value)
+
+
+def test_each_split_needs_a_usable_image(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.jpg").touch()
+    with pytest.raises(DataError, match="data.test: none of 1 images"):
+        ImageIndex.build(folder_config(folder, test=str(tmp_path / "test")))
+
+
+def test_rows_of_both_splits_are_in_one_order(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "test" / "ab.jpg")
+    index = ImageIndex.build(folder_config(folder, test=str(tmp_path / "test")))
+    assert ids(index) == ["a", "ab", "b", "cut", "empty", "sub/c", "text"]
+    assert index.rows("test").tolist() == [1]
+
+
+def test_ids_are_unique_over_the_splits(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "test" / "a.jpg")
+    index = ImageIndex.build(folder_config(folder, test=str(tmp_path / "test")))
+    assert ids(index, index.rows("test")) == ["test/a"]
+    assert ids(index, index.rows("train")) == ["train/a", "train/b", "train/sub/c"]
+
+
+@given(st.lists(st.from_regex(r"[ab]{1,2}(\.(png|jpg)){1,2}", fullmatch=True), unique=True))
+def test_ids_are_unique_and_free_of_order(names: list[str]) -> None:
+    found = dict(zip(names, ids_of(names), strict=True))
+    assert len(set(found.values())) == len(names)
+    assert found == dict(zip(names[::-1], ids_of(names[::-1]), strict=True))
+
+
+def test_limit_is_a_choice_by_id(folder: Path) -> None:
+    for seed in range(20):
+        picture(folder / f"{seed}.png", seed)
+    few = ids(ImageIndex.build(folder_config(folder, limit=8)))
+    more = ids(ImageIndex.build(folder_config(folder, limit=9)))
+    assert (len(few), len(more)) == (8, 9)
+    assert set(few) < set(more)
+    assert few != sorted(ids(ImageIndex.build(folder_config(folder))))[:8]
+
+
+def test_links_are_followed_once(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder)
+    (folder / "again").symlink_to(folder / "sub")
+    found = ids(ImageIndex.build(folder_config(folder)))
+    assert len(found) == len(set(found)) < 15
+    assert {"a", "b"} <= set(found)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 names only")
+def test_a_name_that_is_no_text_is_a_clear_line(folder: Path) -> None:
+    (folder / "b.png").rename(os.fsdecode(os.fsencode(folder) + b"/b\xff.png"))
+    with pytest.raises(DataError, match="is not UTF-8; rename the file"):
+        ImageIndex.build(folder_config(folder))
+
+
+def test_a_folder_in_a_bucket(folder: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a.jpg", "b.png", "sub/c.png"):
+        memory.pipe(f"/bucket/{name}", (folder / name).read_bytes())
+    index = ImageIndex.build(DataConfig(kind="folder", train="memory://bucket"))
+    assert ids(index) == ["a", "b", "sub/c"]
+    assert index.load(2, 16).shape == (16, 16, 3)
+    assert ids(ImageIndex.build(DataConfig(kind="glob", train="memory://bucket/**/*.png"))) == ["b", "sub/c"]
+
+
+def test_a_bucket_without_its_package_is_a_clear_line() -> None:
+    with pytest.raises(DataError, match="cannot be opened"):
+        ImageIndex.build(DataConfig(kind="folder", train="nosuch://bucket"))
+
+
+def test_glob(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = DataConfig(kind="glob", train=f"{folder}/**/*.png")
+    assert ids(ImageIndex.build(pattern)) == ["b", "sub/c"]
+    monkeypatch.chdir(folder)
+    index = ImageIndex.build(DataConfig(kind="glob", train="*/*.png"))
+    assert (ids(index), index.row(0).uri) == (["sub/c"], str(folder / "sub/c.png"))
+    with pytest.raises(DataError, match="pattern 'x\\*' holds no image"):
+        ImageIndex.build(DataConfig(kind="glob", train="x*"))
+
+
+def test_list(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(f"# faces\n./b.png\n\nsub/c.png\nnone.png\n{folder}/a.jpg\n")
+    index = ImageIndex.build(DataConfig(kind="list", train=str(tmp_path / "train.txt"), images=str(folder)))
+    assert sorted(row.uri for row in map(index.row, index.rows())) == [
+        str(folder / name) for name in ("a.jpg", "b.png", "sub/c.png")
+    ]
+    assert [row.reason for row in index.quarantined()] == ["the file is not there"]
+    (folder / "own.txt").write_text("a.jpg\n")
+    assert ids(ImageIndex.build(DataConfig(kind="list", train=str(folder / "own.txt")))) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a.jpg\nb.jpg\n./a.jpg", "line 3: 'a.jpg' is on line 1 already"), ("\n# a\n", "names no image")]
+)
+def test_bad_lists(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "train.txt").write_text(text)
+    with pytest.raises(DataError, match=said):
+        ImageIndex.build(DataConfig(kind="list", train=str(tmp_path / "train.txt")))
+
+
+def coco(folder: Path, points: int = 2, width: int = 40) -> str:
+    """Two images: a with a box, points and yaw; b without annotation."""
+    for seed, name in enumerate(["a.png", "b.png"]):
+        picture(folder / "images" / name, seed)
+    content = {
+        "images": [
+            {"id": 2, "file_name": "a.png", "width": width, "height": 32, "yaw": 30},
+            {"id": 1, "file_name": "b.png"},
+        ],
+        "annotations": [{"id": 1, "image_id": 2, "bbox": [10, 6, 10, 20], "keypoints": [10, 6, 2, 3, 3, 0, 20, 26, 1]}],
+    }
+    content["annotations"][0]["keypoints"] = content["annotations"][0]["keypoints"][: 3 * points]  # type: ignore[index]
+    path = folder / f"{points}.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_landmarks_are_units_of_the_crop(tmp_path: Path) -> None:
+    index = ImageIndex.build(DataConfig(kind="coco", train=coco(tmp_path, points=3)))
+    units = index.landmarks(np.array([1, 0, 0]))
+    assert units.shape == (3, 3, 2)
+    assert units.dtype == np.float32
+    assert np.isnan(units[0]).all()
+    expected = np.array([[10 / 40, 6 / 32], [np.nan, np.nan], [20 / 40, 26 / 32]], np.float32)
+    np.testing.assert_allclose(units[1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(index.yaw(np.array([0, 1])), np.array([30, np.nan], np.float32))
+
+
+def test_landmarks_follow_the_region(tmp_path: Path) -> None:
+    data = {"kind": "coco", "train": coco(tmp_path, points=3), "roi": {"provider": "annotation", "margin": 0.5}}
+    index = ImageIndex.build(DataConfig.model_validate(data))
+    # The box 10..20 x 6..26 becomes a square of side 20 around (15, 16), then of side 40.
+    assert index.row(0).roi == (-5, -4, 35, 36)
+    np.testing.assert_allclose(index.landmarks(np.array([0]))[0, 0], [15 / 40, 10 / 40], rtol=1e-6)
+    assert index.quarantined()[0].reason.startswith("no annotation with a bbox")
+    assert np.isnan(index.landmarks(np.array([1]))).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(st.floats(2, 20), st.floats(2, 12), st.integers(8, 30)))
+def test_the_crop_shows_at_a_landmark_what_the_image_shows(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[float, float, int]
+) -> None:
+    x, y, side = place
+    folder = tmp_path_factory.mktemp("dot")
+    ramp = np.stack([*np.meshgrid(np.arange(64) * 3, np.arange(64) * 3), np.zeros((64, 64))], axis=-1).astype(np.uint8)
+    Image.fromarray(ramp).save(folder / "a.png")
+    point = [x + side / 3, y + side / 2]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "bbox": [x, y, side, side], "keypoints": [*point, 2]}],
+    }
+    (folder / "a.json").write_text(json.dumps(content))
+    data = {"kind": "coco", "train": str(folder / "a.json"), "roi": {"provider": "annotation"}}
+    index = ImageIndex.build(DataConfig.model_validate(data))
+    column, row = np.floor(index.landmarks(np.array([0]))[0, 0] * 64).astype(int)
+    colour = index.load(0, 64)[row, column].astype(float)
+    assert np.abs((colour[:2] + 1.5) / 3 - point).max() < 1
+
+
+def test_no_landmarks_at_all(folder: Path) -> None:
+    index = ImageIndex.build(folder_config(folder))
+    assert index.landmarks(index.rows()).shape == (3, 0, 2)
+    assert np.isnan(index.yaw(index.rows())).all()
+
+
+def test_splits_with_other_landmarks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="share one set of landmarks, but have 2 points .* and 3 points"):
+        ImageIndex.build(DataConfig(kind="coco", train=coco(tmp_path, points=2), test=coco(tmp_path, points=3)))
+
+
+def test_an_annotation_of_another_size_is_quarantined(tmp_path: Path) -> None:
+    index = ImageIndex.build(DataConfig(kind="coco", train=coco(tmp_path, width=80)))
+    assert [row.reason for row in index.quarantined()] == ["annotated as 80 x 32 px, but the image is 40 x 32 px"]
+    assert np.isnan(index.landmarks(np.array([0]))).all()
+
+
+def test_generated_faces() -> None:
+    index = ImageIndex.build(DataConfig(kind="faces3d", train=3, test=2, size=32, max_yaw=45))
+    assert ids(index) == ["face-0000000", "face-0000001", "face-0000002", "face-1000000", "face-1000001"]
+    assert (index.rows("train").tolist(), index.rows("test").tolist()) == ([0, 1, 2], [3, 4])
+    row = index.row(3)
+    assert row.uri == "faces3d:32/45/1000000"
+    assert row.sha256 == hashlib.sha256(decode(row.uri).tobytes()).hexdigest()
+    assert row.visible is not None
+    assert row.visible.shape == (68,)
+    assert row.landmarks is not None
+    assert row.landmarks.shape == (68, 2)
+    np.testing.assert_allclose(index.landmarks(np.array([3]))[0], row.landmarks / 32, rtol=1e-5)
+    assert np.abs(index.yaw(index.rows())).max() <= 45
+    np.testing.assert_array_equal(index.load(3, 32), decode(row.uri))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "faces3d", "train": "100"}, "data.train must be a number of images for data.kind 'faces3d'"),
+        ({"kind": "faces3d", "train": 0}, "data.train must be within 1 and 1000000"),
+        ({"kind": "folder", "train": 100}, "data.train must be a path for data.kind 'folder'"),
+        ({"kind": "folder", "train": "a", "test": 100}, "data.test must be a path"),
+        ({"kind": "folder", "train": "a", "images": "b"}, "data.images has no meaning"),
+        ({"kind": "folder", "train": "a", "roi": {"provider": "annotation"}}, "needs data.kind 'coco'"),
+        ({"kind": "folder", "train": "a", "size": 100}, "multiple of 8"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.validate(DataConfig, settings, "job.yaml")
+
+
+def test_other_files_are_not_an_index(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not there; make it with"):
+        ImageIndex.read(str(tmp_path / "index.parquet"))
+    (tmp_path / "index.parquet").write_text("hello")
+    with pytest.raises(DataError, match="is not an image index"):
+        ImageIndex.read(str(tmp_path / "index.parquet"))
+    pq.write_table(ImageIndex.build(folder_config(folder)).table.select(["id"]), tmp_path / "index.parquet")
+    with pytest.raises(DataError, match="has other columns"):
+        ImageIndex.read(str(tmp_path / "index.parquet"))
+
+
+def test_the_stage_builds_once_and_says_so(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "run" / "index.parquet")
+    first = build_index(folder_config(folder), path)
+    said = capsys.readouterr().out
+    assert said.startswith("index: 3 train and 0 test images, 3 quarantined (cut: truncated: ")
+    assert said.count("\n") == 1
+    written = os.stat(path).st_mtime_ns
+    assert build_index(folder_config(folder), path).fingerprint() == first.fingerprint()
+    assert (capsys.readouterr().out, os.stat(path).st_mtime_ns) == ("", written)
+    assert len(build_index(folder_config(folder, limit=4), path)) == len(ImageIndex.read(path)) == 4
+
+
+def test_all_images_of_a_folder(folder: Path) -> None:
+    names = ["a.jpg", "b.png", "cut.jpg", "empty.jpg", "sub/c.png", "text.jpg"]
+    assert image_files(str(folder)) == [str(folder / name) for name in names]
+
+
+def test_real_faces(shared: Path) -> None:
+    faces = shared / "data" / "faces68"
+    if not faces.is_dir():
+        pytest.skip(f"{faces} is not there")
+    index = ImageIndex.build(
+        DataConfig(kind="coco", train=str(faces / "train.json"), test=str(faces / "test.json"), limit=80)
+    )
+    rows = index.rows()
+    assert 100 < len(rows) <= len(index) == 160
+    units = index.landmarks(rows)
+    assert units.shape == (len(rows), 68, 2)
+    left, right = units[:, 36:42].mean(axis=1), units[:, 42:48].mean(axis=1)
+    assert (left[:, 0] < right[:, 0]).all()
+    assert np.abs(np.nanmean(units, axis=(0, 1)) - 0.5).max() < 0.1
+    assert np.abs(index.yaw(rows)).max() < 90
+    assert index.load(int(rows[0]), 64).shape == (64, 64, 3)

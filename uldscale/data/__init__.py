@@ -1,0 +1,1 @@
+"""Images, annotations and regions of interest: what goes into a run."""

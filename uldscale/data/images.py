@@ -1,0 +1,169 @@
+"""Pixels: any image a person may bring becomes an upright 8-bit RGB array, or a reason why it cannot.
+
+Law: decoding is a function of the bytes alone; no file, however broken, raises anything but BrokenImage.
+"""
+
+import hashlib
+import io
+import math
+import re
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from uldscale import files
+from uldscale.data.sources import Box
+
+if TYPE_CHECKING:
+    from uldscale.data.faces3d import Face
+
+Pixels = NDArray[np.uint8]
+MAX_PIXELS = 100_000_000  # 300 MB of RGB; larger ones are scans, panoramas or attacks
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BrokenImage(Exception):
+    """An image that cannot be used; `reason` is half a sentence for a person."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode(uri: str) -> Pixels:
+    """(H, W, 3) RGB pixels of a local path, any fsspec URI, or faces3d:SIZE/MAXYAW/SEED. Raises BrokenImage."""
+    if uri.startswith("faces3d:"):
+        return render(uri).image
+    return decode_bytes(fetch(uri))
+
+
+def render(uri: str) -> "Face":
+    """The generated face of faces3d:SIZE/MAXYAW/SEED: image, landmarks in px, visible and yaw in degrees."""
+    from uldscale.data import faces3d  # most runs need no generator
+
+    size, max_yaw, seed = uri.removeprefix("faces3d:").split("/")
+    return faces3d.render(int(seed), size=int(size), max_yaw=float(max_yaw))
+
+
+def fetch(uri: str) -> bytes:
+    """Content of an image file. Raises BrokenImage when it is missing, empty or cannot be read."""
+    try:
+        content = files.read_bytes(uri)
+    except FileNotFoundError:
+        raise BrokenImage("the file is not there") from None
+    except (OSError, ImportError, ValueError) as error:
+        raise BrokenImage(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not content:
+        raise BrokenImage("the file is empty")
+    return content
+
+
+def decode_bytes(content: bytes) -> Pixels:
+    """(H, W, 3) RGB pixels of an encoded image: first frame, upright by EXIF. Raises BrokenImage."""
+    with _QUIET:
+        try:
+            image = _open(content)
+            image.load()
+            orientation = image.getexif().get(0x0112, 1)
+        except BrokenImage:
+            raise
+        except UnidentifiedImageError:
+            raise BrokenImage(f"not an image: it starts with {content[:12]!r}") from None
+        except Image.DecompressionBombError as error:
+            raise BrokenImage(f"more than {MAX_PIXELS // 10**6} Mpx: {str(error).split(',')[0]}") from None
+        except Exception as error:  # Pillow's readers fail in some twenty types when bytes are wrong
+            raise BrokenImage(_explain(error)) from error
+        pixels = _rgb(image)
+    if orientation in _UPRIGHT:
+        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
+    return np.ascontiguousarray(pixels)
+
+
+def crop(image: Pixels, box: Box, size: int) -> Pixels:
+    """The box (x0, y0, x1, y1) px of an image (H, W, 3) as (size, size, 3), antialiased; aspect is not kept.
+
+    The box may leave the image: what lies outside is the image reflected at its edge.
+    """
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = box
+    left, top = max(0, math.ceil(-x0)), max(0, math.ceil(-y0))
+    right, bottom = max(0, math.ceil(x1 - width)), max(0, math.ceil(y1 - height))
+    if left or top or right or bottom:
+        image = np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="symmetric")
+    inner = (x0 + left, y0 + top, x1 + left, y1 + top)
+    picture = Image.fromarray(image)
+    return np.array(picture.resize((size, size), Image.Resampling.BICUBIC, box=inner, reducing_gap=3.0))
+
+
+def sha256(content: bytes | Pixels) -> str:
+    """Hex digest of a file's bytes, or of pixels in row order."""
+    return hashlib.sha256(content if isinstance(content, bytes) else np.ascontiguousarray(content).data).hexdigest()
+
+
+def _open(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(f"{width} x {height} px is more than {MAX_PIXELS // 10**6} Mpx")
+    return image
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):
+        # 16-bit grey; Pillow's own conversion would clip at 255 and give a white image.
+        grey = (np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("F", "LAB"):
+        raise BrokenImage(f"pixels of mode {image.mode}; wanted 8- or 16-bit grey, RGB, palette or CMYK")
+    if image.has_transparency_data:
+        # The colour below full transparency is arbitrary. White is what viewers and web pages show cut-outs on.
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(image.convert("RGB"))
+
+
+def _explain(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    cut = re.search("truncated|premature|unexpected end|not enough data|eof", text, re.IGNORECASE)
+    return f"truncated: {text}" if cut or isinstance(error, EOFError) else f"cannot be decoded: {text}"
+
+
+class _Quiet:
+    """Silences Pillow's warnings while at least one thread decodes.
+
+    warnings.catch_warnings swaps a list of the whole process: threads that overlap would restore it in the wrong order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", module="PIL")
+            self._inside += 1
+
+    def __exit__(self, *problem: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()

@@ -1,0 +1,35 @@
+"""Index: look at every image once, before anything costs GPU time."""
+
+import typer
+
+from uldscale import files
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.listing import list_records
+from uldscale.runtime.progress import Progress
+
+
+def build_index(config: DataConfig, path: str) -> ImageIndex:
+    """The image index of these settings at `path`: read when it is there, else built and written.
+
+    Prints one line. Raises DataError when the images cannot be used.
+    """
+    if files.exists(path):
+        index = ImageIndex.read(path)
+        if index.config_fingerprint == config.fingerprint():
+            return index
+    listed = list_records(config)
+    with Progress("index", len(listed)) as progress:
+        index = ImageIndex.build(config, progress.advance, listed)
+    index.write(path)
+    typer.echo(summary(index))
+    return index
+
+
+def summary(index: ImageIndex) -> str:
+    """One line: how many images there are, how many cannot be used, and why the first of these."""
+    counts = f"index: {len(index.rows('train'))} train and {len(index.rows('test'))} test images"
+    broken = index.quarantined()
+    if not broken:
+        return counts
+    shown = "; ".join(f"{row.id}: {row.reason}" for row in broken[:3])
+    return f"{counts}, {len(broken)} quarantined ({shown}{'; ...' if len(broken) > 3 else ''})"
