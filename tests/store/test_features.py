@@ -1,0 +1,563 @@
+"""The feature store: its bytes, what survives kills, and what damage looks like."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+import uldscale
+from uldscale.errors import IncompleteError, StoreError
+from uldscale.store import arrays
+from uldscale.store.features import FeatureStore
+from uldscale.store.spec import StoreSpec, TapSpec
+
+SPEC = StoreSpec(
+    model="tiny-ldm",
+    weight_hash="abc",
+    prompt="",
+    mode="noise",
+    noise="image",
+    seed=0,
+    timesteps=(1, 101),
+    taps=(TapSpec("up.0", 4, 8), TapSpec("up.1", 4, 8), TapSpec("up.2", 3, 16)),
+    views={"count": 2, "scale": (0.8, 1.25)},
+    codec={"kind": "pca-int8", "channels": 4},
+    dtype="int8",
+    image_size=128,
+    index="def",
+    num_rows=7,
+    num_views=2,
+    rows_per_shard=3,
+)
+CODEC = {
+    f"up.{tap}/{name}": np.full(4 - tap // 2, tap + 1, np.float32) for tap in range(3) for name in ("mean", "scales")
+}
+LAST = 2
+"""The shard with padding: row 6 and two rows that don't exist."""
+
+Content = tuple[dict[str, NDArray[Any]], NDArray[np.float32]]
+
+
+def content(spec: StoreSpec, shard: int, seed: int = 0) -> Content:
+    """Features and view matrices of a shard; like those of an extractor they depend on the row alone."""
+    rows = spec.rows_of(shard)
+    features = {name: np.stack([_maps(spec, name, row, seed) for row in rows]) for name in spec.resolutions}
+    views = [np.random.default_rng([seed, row]).random((spec.num_views, 3, 3), np.float32) for row in rows]
+    return features, np.stack(views)
+
+
+def _maps(spec: StoreSpec, name: str, row: int, seed: int) -> NDArray[Any]:
+    return np.random.default_rng([seed, row]).integers(-127, 128, spec.shape(name)[1:]).astype(spec.dtype)
+
+
+def write(store: FeatureStore, shard: int, *, seed: int = 0, attempt: str = "1", seconds: float = 1.5) -> None:
+    store.write_shard(shard, *content(store.spec, shard, seed), attempt=attempt, seconds=seconds)
+
+
+def fill(root: Path, spec: StoreSpec = SPEC) -> FeatureStore:
+    """A complete store."""
+    store = FeatureStore.open_or_create(str(root), spec)
+    store.write_codec(CODEC)
+    for shard in store.missing_shards():
+        write(store, shard)
+    return store
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete store that no test changes."""
+    root = tmp_path_factory.mktemp("whole") / "store"
+    fill(root)
+    return root
+
+
+@pytest.fixture
+def store(tmp_path: Path, whole: Path) -> FeatureStore:
+    """A complete store at tmp_path / "store"."""
+    return FeatureStore.open(shutil.copytree(whole, str(tmp_path / "store")))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> FeatureStore:
+    """A store without shards at tmp_path / "store"."""
+    return FeatureStore.open_or_create(str(tmp_path / "store"), SPEC)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """All files of a store by path, but for attempts/, which two equal stores may have different."""
+    paths = [path for path in root.rglob("*") if path.is_file() and path.parent.name != "attempts"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def shard_file(root: Path, name: str, shard: int) -> Path:
+    (path,) = (path for path in (root / name / "c" / str(shard)).rglob("*") if path.is_file())
+    return path
+
+
+# What is on disk
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_zarr_python_reads_what_was_written(tmp_path: Path, dtype: Literal["int8", "float16"]) -> None:
+    spec = replace(SPEC, dtype=dtype)
+    fill(tmp_path, spec)
+    group: Any = zarr.open_group(str(tmp_path), mode="r")
+    assert group.attrs["uldscale"] == spec.to_json()
+    for name in spec.resolutions:
+        array = group[name]
+        assert array.shards == (3, *spec.shape(name)[1:])
+        assert array.chunks == (1, 1, *spec.shape(name)[2:])
+        written = np.concatenate([content(spec, shard)[0][name] for shard in range(3)])
+        np.testing.assert_array_equal(array[:7], written)
+        assert not np.any(array[7:])
+    np.testing.assert_array_equal(group["views"][:7], np.concatenate([content(spec, shard)[1] for shard in range(3)]))
+    np.testing.assert_array_equal(group["codec/up.2/scales"][:], CODEC["up.2/scales"])
+
+
+def test_values_that_are_no_numbers_survive(tmp_path: Path) -> None:
+    spec = replace(SPEC, dtype="float16")
+    store = FeatureStore.open_or_create(str(tmp_path), spec)
+    features, views = content(spec, 0)
+    features["r08"][0, 0, 0, 0, 0, 0, :3] = np.nan, np.inf, -0.0
+    store.write_shard(0, features, views, attempt="1", seconds=0)
+    assert store.verify() == []
+    group: Any = zarr.open_group(str(tmp_path), mode="r")
+    assert group["r08"][:3].tobytes() == features["r08"].tobytes()
+
+
+def test_an_all_zero_shard_is_on_disk_and_missed_when_it_goes(tmp_path: Path) -> None:
+    store = FeatureStore.open_or_create(str(tmp_path), SPEC)
+    features, views = content(SPEC, 0)
+    store.write_shard(0, {name: np.zeros_like(maps) for name, maps in features.items()}, views, attempt="1", seconds=0)
+    assert store.verify() == []
+    shard_file(tmp_path, "r08", 0).unlink()
+    assert store.verify() == [0]
+
+
+# The law: the same bytes
+
+
+def test_writers_and_order_change_no_byte(tmp_path: Path, whole: Path) -> None:
+    FeatureStore.open_or_create(str(tmp_path / "many"), SPEC).write_codec(CODEC)
+    with ThreadPoolExecutor(3) as pool:
+        handles = [FeatureStore.open(str(tmp_path / "many")) for _ in range(3)]
+        list(pool.map(lambda pair: write(*pair, attempt="7", seconds=9.0), zip(handles, [2, 0, 1], strict=True)))
+    assert tree(tmp_path / "many") == tree(whole)
+    assert (tmp_path / "many/attempts/00000.json").read_bytes() != (whole / "attempts/00000.json").read_bytes()
+
+
+CHILD = """
+import sys
+import numpy as np
+from uldscale.store.features import FeatureStore
+root, path, attempt = sys.argv[1:]
+store, data = FeatureStore.open(root), dict(np.load(path))
+for shard in store.missing_shards():
+    rows = store.rows_of(shard)
+    part = {name: array[rows.start:rows.stop] for name, array in data.items()}
+    views = part.pop("views")
+    store.write_shard(shard, part, views, attempt=attempt, seconds=0)
+"""
+
+
+def test_kills_change_no_byte(tmp_path: Path) -> None:
+    spec = replace(SPEC, taps=(TapSpec("a", 16, 32), TapSpec("b", 16, 64)), num_rows=40, rows_per_shard=4)
+    parts = [content(spec, shard) for shard in range(spec.num_shards)]
+    data: dict[str, Any] = {name: np.concatenate([maps[name] for maps, _ in parts]) for name in spec.resolutions}
+    np.savez(tmp_path / "data.npz", views=np.concatenate([views for _, views in parts]), **data)
+    store = FeatureStore.open_or_create(str(tmp_path / "killed"), spec)
+    store.write_codec(CODEC)
+    kills, randomness = 0, random.Random(0)
+    while store.missing_shards() and kills < 3:
+        before = len(store.missing_shards())
+        with child(store.root, tmp_path / "data.npz", str(kills)) as process:
+            while len(store.missing_shards()) > before - 2 and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(randomness.random() * 0.02)
+            process.send_signal(signal.SIGKILL)
+        kills += 1
+        assert store.verify() == []
+    assert kills > 1
+    again = FeatureStore.open_or_create(store.root, spec)
+    for shard in again.missing_shards():
+        write(again, shard, attempt="9")
+    fill(tmp_path / "undisturbed", spec)
+    assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
+
+
+@contextmanager
+def child(root: str, data: Path, attempt: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that writes all missing shards."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(uldscale.__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", CHILD, root, str(data), attempt], env=environment) as process:
+        yield process
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(empty: FeatureStore) -> None:
+    root = Path(empty.root)
+    ours = [root / f"{name}_0123456789abcdef.__lock" for name in ("r08/c/1/0/0/0/0/0/0", "commits/00001.json")]
+    theirs = root / "commits/00002.json_0123456789abcdef.__lock"
+    for draft in [*ours, theirs]:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(b"half")
+    assert empty.missing_shards() == [0, 1, 2]
+    write(empty, 1)
+    assert not any(draft.exists() for draft in ours)
+    assert theirs.exists()
+    assert empty.verify() == []
+
+
+def test_many_may_open_or_create_at_the_same_time(tmp_path: Path, whole: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        stores = list(pool.map(lambda _: FeatureStore.open_or_create(str(tmp_path / "many"), SPEC), range(16)))
+    stores[3].write_codec(CODEC)
+    for shard, store in enumerate(stores[:3]):
+        write(store, shard)
+    assert tree(tmp_path / "many") == tree(whole)
+
+
+# Commits and attempts
+
+
+def test_only_commit_records_count(store: FeatureStore) -> None:
+    assert store.missing_shards() == []
+    store.require_complete()
+    (Path(store.root) / "commits" / "00001.json").unlink()
+    assert FeatureStore.open(store.root).missing_shards() == [1]
+    with pytest.raises(IncompleteError, match=r"lacks 1 of 3 shards \(1\); run the same job again"):
+        store.require_complete()
+    with pytest.raises(IncompleteError):
+        store.views()
+
+
+def test_a_long_list_of_missing_shards_is_cut(tmp_path: Path) -> None:
+    store = FeatureStore.open_or_create(str(tmp_path), replace(SPEC, num_rows=60))
+    with pytest.raises(IncompleteError, match=r"lacks 20 of 20 shards \(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.\)"):
+        store.require_complete()
+
+
+def test_views_come_back_without_padding(store: FeatureStore) -> None:
+    np.testing.assert_array_equal(store.views(), np.concatenate([content(SPEC, shard)[1] for shard in range(3)]))
+
+
+def test_the_same_content_again_is_left_alone(store: FeatureStore, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for attempt in ("0", "1", "2"):
+        write(store, 1, attempt=attempt)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_an_older_attempt_does_not_overwrite_a_newer_commit(empty: FeatureStore, tmp_path: Path) -> None:
+    write(empty, 1, attempt="0005")
+    before = tree(tmp_path)
+    with pytest.raises(StoreError, match="shard 1 of attempt 0004 is not what the later attempt 0005 committed"):
+        write(empty, 1, attempt="0004", seed=1)
+    assert tree(tmp_path) == before
+
+
+def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Path) -> None:
+    write(store, 1, attempt="4", seed=1)
+    assert store.verify() == []
+    assert tree(Path(store.root)) != tree(whole)
+    write(store, 1, attempt="5")
+    assert tree(Path(store.root)) == tree(whole)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_attempts_at_the_same_time(empty: FeatureStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """The other attempt commits after we found nothing committed, and before we write."""
+    other, sweep = FeatureStore.open(empty.root), arrays.sweep
+
+    def interrupt(place: Any, *patterns: str) -> None:
+        monkeypatch.setattr(arrays, "sweep", sweep)
+        write(other, 1, attempt="2", seed=seed)
+
+    monkeypatch.setattr(arrays, "sweep", interrupt)
+    if seed == 0:
+        write(empty, 1, attempt="1")
+        assert empty.missing_shards() == [0, 2]
+    else:
+        with pytest.raises(StoreError, match="two attempts wrote different content to shard 1"):
+            write(empty, 1, attempt="1")
+        assert empty.missing_shards() == [0, 1, 2]
+    assert empty.verify() == []
+
+
+def test_info_tells_what_is_there(empty: FeatureStore) -> None:
+    write(empty, 0)
+    write(empty, LAST, seconds=2.0)
+    info = empty.info()
+    assert info.pop("spec") == SPEC.to_json()
+    assert info == {
+        "root": empty.root,
+        "shards": 3,
+        "missing_shards": [1],
+        "bytes": 4 * SPEC.row_bytes,
+        "seconds": 3.5,
+        "arrays": {"r08": [9, 2, 2, 2, 4, 8, 8], "r16": [9, 2, 2, 1, 3, 16, 16]},
+    }
+
+
+# Damage
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "first byte": lambda path: flip(path, 0),
+    "last byte": lambda path: flip(path, -1),
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 7),
+    "empty": lambda path: os.truncate(path, 0),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("name", ["r08", "r16", "views"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_repaired(store: FeatureStore, whole: Path, name: str, damage: str) -> None:
+    DAMAGES[damage](shard_file(Path(store.root), name, 1))
+    assert store.verify() == [1]
+    assert store.missing_shards() == []
+    assert store.verify(repair=True) == [1]
+    assert store.missing_shards() == [1]
+    write(store, 1)
+    assert store.verify() == []
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_every_byte_of_a_shard_is_watched(tmp_path: Path) -> None:
+    spec = replace(SPEC, taps=(TapSpec("a", 1, 2),), timesteps=(1,), num_rows=2, rows_per_shard=4)
+    store = fill(tmp_path, spec)
+    path = shard_file(tmp_path, "r02", 0)
+    sound = path.read_bytes()
+    for position in range(len(sound)):
+        flip(path, position)
+        assert store.verify() == [0], position
+        path.write_bytes(sound)
+    assert store.verify() == []
+
+
+def test_a_sound_file_of_another_shard_is_found(store: FeatureStore, whole: Path) -> None:
+    shard_file(Path(store.root), "r08", 0).write_bytes(shard_file(whole, "r08", 1).read_bytes())
+    assert store.verify() == [0]
+
+
+def test_a_damaged_record_is_found(store: FeatureStore) -> None:
+    (Path(store.root) / "commits" / "00001.json").write_bytes(b'{"rows": [3')
+    with pytest.raises(StoreError, match=r"damaged commits/00001.json \(run store verify --repair"):
+        write(store, 1)
+    assert store.verify(repair=True) == [1]
+    write(store, 1)
+    assert store.verify() == []
+
+
+def test_damaged_views_are_not_given_out(store: FeatureStore) -> None:
+    flip(shard_file(Path(store.root), "views", 1), 3)
+    with pytest.raises(StoreError, match="is damaged"):
+        store.views()
+
+
+def test_a_store_that_cannot_be_read_is_not_called_damaged(store: FeatureStore) -> None:
+    path = shard_file(Path(store.root), "r08", 1)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(StoreError, match="shard 1 cannot be read"):
+        store.verify(repair=True)
+    assert store.missing_shards() == []
+
+
+# What a user gets wrong
+
+
+def test_another_spec_is_refused_with_the_difference(store: FeatureStore, whole: Path) -> None:
+    wanted = replace(SPEC, timesteps=(1, 101, 261))
+    with pytest.raises(StoreError, match=r"timesteps: the store has \(1, 101\), this run wants \(1, 101, 261\)"):
+        FeatureStore.open_or_create(store.root, wanted)
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no feature store at .*; run `uldscale extract`"):
+        FeatureStore.open(str(tmp_path / "nothing"))
+
+
+def test_a_root_of_unknown_kind() -> None:
+    with pytest.raises(StoreError, match="teapot://pot cannot be opened"):
+        FeatureStore.open("teapot://pot")
+
+
+def test_a_root_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot become a feature store"):
+        FeatureStore.open_or_create(str(tmp_path / "file" / "store"), SPEC)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"uldscale": {"taps": []}}, {"uldscale": {**SPEC.to_json(), "more": 1}}])
+def test_a_group_of_another_kind_is_left_alone(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    zarr.create_group(str(tmp_path), attributes=attributes)
+    before = tree(tmp_path)
+    for open_store in (FeatureStore.open, lambda root: FeatureStore.open_or_create(root, SPEC)):
+        with pytest.raises(StoreError, match="this version of uldscale did not write"):
+            open_store(str(tmp_path))
+    assert tree(tmp_path) == before
+
+
+def test_a_damaged_spec(store: FeatureStore) -> None:
+    (Path(store.root) / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match="is not a feature store"):
+        FeatureStore.open(store.root)
+
+
+def test_a_store_whose_making_was_killed(store: FeatureStore, whole: Path) -> None:
+    (Path(store.root) / "r16" / "zarr.json").unlink()
+    with pytest.raises(StoreError, match="is not a whole feature store, run the job again"):
+        FeatureStore.open(store.root)
+    FeatureStore.open_or_create(store.root, SPEC)
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_wrong_arrays_are_refused_before_anything_is_written(empty: FeatureStore, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    features, views = content(SPEC, 0)
+    wrong: list[dict[str, Any]] = [
+        {**features, "r08": features["r08"][:2]},
+        {**features, "r08": features["r08"].astype(np.float32)},
+        {"r08": features["r08"]},
+        {**features, "r32": features["r08"]},
+    ]
+    for maps in wrong:
+        with pytest.raises(ValueError, match="shard 0: got .* wanted"):
+            empty.write_shard(0, maps, views, attempt="1", seconds=0)
+    with pytest.raises(ValueError, match="shard 0: got .* wanted"):
+        empty.write_shard(0, features, views[:, :1], attempt="1", seconds=0)
+    with pytest.raises(IndexError, match="shard 3"):
+        empty.write_shard(3, features, views, attempt="1", seconds=0)
+    assert tree(tmp_path) == before
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_fails_leaves_nothing_that_counts(store: FeatureStore, whole: Path) -> None:
+    (Path(store.root) / "commits" / "00001.json").unlink()
+    with largest_file(2000), pytest.raises(StoreError, match="did not take shard 1: .*File too large"):
+        write(store, 1)
+    assert store.missing_shards() == [1]
+    write(store, 1)
+    assert tree(Path(store.root)) == tree(whole)
+
+
+FULL = """
+import json
+import sys
+import numpy as np
+from uldscale.errors import StoreError
+from uldscale.store.features import FeatureStore
+from uldscale.store.spec import StoreSpec
+root = sys.argv[1]
+spec = StoreSpec.from_json(json.loads(sys.argv[2]))
+store = FeatureStore.open_or_create(root, spec)
+features = {name: np.ones((len(store.rows_of(0)), *spec.shape(name)[1:]), spec.dtype) for name in spec.resolutions}
+try:
+    store.write_shard(0, features, np.ones((len(store.rows_of(0)), spec.num_views, 3, 3)), attempt="1", seconds=0)
+except StoreError as error:
+    print(error)
+print(FeatureStore.open(root).missing_shards())
+"""
+
+
+def test_a_full_disk_names_the_bytes(tmp_path: Path) -> None:
+    """On a real file system of 1 MiB."""
+    spec = replace(SPEC, taps=(TapSpec("a", 64, 64),), num_rows=2, rows_per_shard=1)
+    script = f'mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}/store "$1"'
+    allowed = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True)
+    if allowed.returncode:
+        pytest.skip("this machine lets nobody mount a file system of their own")
+    environment = {**os.environ, "PYTHONPATH": str(Path(uldscale.__file__).parents[1])}
+    command = ["unshare", "-rm", "sh", "-c", script, FULL, json.dumps(spec.to_json())]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert f"did not take shard 0: the disk is full, {spec.row_bytes + 72} bytes are needed and" in output[0]
+    assert output[1] == "[0, 1]"
+
+
+# The codec
+
+
+def test_codec_round_trip(empty: FeatureStore) -> None:
+    codec = {**CODEC, "up.0/basis": np.random.default_rng(0).random((5, 4), np.float32).T, "explained": np.array(0.5)}
+    assert empty.read_codec() == {}
+    assert not empty.has_codec
+    empty.write_codec(codec)
+    again = FeatureStore.open(empty.root)
+    assert again.has_codec
+    assert again.read_codec().keys() == codec.keys()
+    for name, array in again.read_codec().items():
+        np.testing.assert_array_equal(array, codec[name])
+        assert array.dtype == codec[name].dtype
+
+
+def test_a_codec_is_written_once(store: FeatureStore, whole: Path) -> None:
+    store.write_codec(dict(reversed(CODEC.items())))
+    with pytest.raises(StoreError, match="already has another codec"):
+        store.write_codec({**CODEC, "up.0/mean": np.zeros(4, np.float32)})
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_a_codec_without_its_record_does_not_count(store: FeatureStore, whole: Path) -> None:
+    folder = Path(store.root) / "codec"
+    (folder / "zarr.json").unlink()
+    (folder / "up.0/mean/c/0_0123456789abcdef.__lock").write_bytes(b"half")
+    assert not store.has_codec
+    assert store.read_codec() == {}
+    store.write_codec(CODEC)
+    assert tree(Path(store.root)) == tree(whole)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "other values"])
+def test_a_damaged_codec_is_an_error(store: FeatureStore, damage: str) -> None:
+    path, other = (Path(store.root) / "codec" / tap / "mean/c/0" for tap in ("up.0", "up.1"))
+    if damage == "other values":
+        path.write_bytes(other.read_bytes())
+    else:
+        DAMAGES[damage](path)
+    with pytest.raises(StoreError, match="damaged codec; remove its folder codec"):
+        store.read_codec()
+    with pytest.raises(StoreError, match="damaged codec; remove its folder codec"):
+        store.verify()
+
+
+def test_scales_by_resolution(store: FeatureStore) -> None:
+    np.testing.assert_array_equal(store.scales()["r08"], [[1] * 4, [2] * 4])
+    np.testing.assert_array_equal(store.scales()["r16"], [[3] * 3])
+    assert store.scales()["r16"].dtype == np.float32
+
+
+def test_scales_are_ones_without_a_codec(empty: FeatureStore) -> None:
+    np.testing.assert_array_equal(empty.scales()["r08"], np.ones((2, 4), np.float32))

@@ -1,0 +1,110 @@
+"""Batches as pure functions: epochs, shares and pose balance."""
+
+import numpy as np
+import pytest
+
+from uldscale.store.sampling import balanced_rows, batch_rows, share
+
+SIZES = [(1, 1), (1, 5), (7, 2), (10, 5), (10, 10), (13, 4), (64, 48), (5, 12)]
+"""(rows, batch): batches that divide the rows, that don't, and that are larger."""
+
+
+@pytest.mark.parametrize(("num_rows", "batch"), SIZES)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_every_epoch_visits_each_row_once(num_rows: int, batch: int, seed: int) -> None:
+    steps = -(-4 * num_rows // batch)
+    stream = np.concatenate([batch_rows(num_rows, batch, step, seed) for step in range(steps)])
+    assert stream.shape == (steps * batch,)
+    for epoch in stream[: 4 * num_rows].reshape(4, num_rows):
+        assert sorted(epoch) == list(range(num_rows))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    epochs = [tuple(batch_rows(50, 50, step, seed)) for step in range(5) for seed in range(5)]
+    assert len(set(epochs)) == 25
+
+
+def test_any_step_is_computed_without_the_steps_before() -> None:
+    later = batch_rows(13, 4, 1000, 3)
+    batch_rows(13, 4, 2, 3)
+    np.testing.assert_array_equal(later, batch_rows(13, 4, 1000, 3))
+    # The stream does not depend on how it is cut into batches, so the epoch stays the same when the batch grows.
+    np.testing.assert_array_equal(
+        np.concatenate([batch_rows(13, 4, step, 3) for step in (2, 3)]), batch_rows(13, 8, 1, 3)
+    )
+
+
+def test_a_batch_can_be_changed_without_harm() -> None:
+    wanted = batch_rows(6, 6, 0, 0).copy()
+    batch_rows(6, 6, 0, 0)[:] = -5
+    np.testing.assert_array_equal(batch_rows(6, 6, 0, 0), wanted)
+
+
+def test_no_rows() -> None:
+    with pytest.raises(ValueError, match="cannot be drawn from 0 rows"):
+        batch_rows(0, 4, 0, 0)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("count", [1, 12, 13])
+def test_shares_are_the_batch(count: int, world: int) -> None:
+    items = np.arange(count) * 10
+    parts = [share(items, rank, world) for rank in range(world)]
+    np.testing.assert_array_equal(np.concatenate(parts), items)
+    assert max(map(len, parts)) - min(map(len, parts)) <= (count % world > 0)
+
+
+LABELS = np.array([0] * 31 + [3] * 10 + [-1] * 9 + [5] * 7 + [1] * 2 + [4])
+"""A large label, small ones, one of a single member (4), and images without a label."""
+
+
+@pytest.mark.parametrize("batch", [2, 3, 4, 7, 8, 16, 33, 100])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_balanced_batches_hold_groups_of_equal_label(batch: int, seed: int) -> None:
+    for step in range(20):
+        rows = balanced_rows(LABELS, batch, step, seed)
+        drawn, counts = np.unique(LABELS[rows], return_counts=True)
+        assert rows.shape == (batch,)
+        assert counts.min() >= 2
+        assert set(drawn) <= {0, 1, 3, 5}
+        np.testing.assert_array_equal(rows, balanced_rows(LABELS, batch, step, seed))
+
+
+@pytest.mark.parametrize("batch", [2, 8, 10, 32])
+def test_labels_get_equal_shares(batch: int) -> None:
+    steps = 4 * 25
+    drawn = np.concatenate([LABELS[balanced_rows(LABELS, batch, step, 0)] for step in range(steps)])
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(values, [0, 1, 3, 5])
+    np.testing.assert_array_equal(counts, steps * batch // 4)
+
+
+def test_members_of_a_label_get_equal_shares() -> None:
+    labels = np.array([0] * 8 + [1] * 6)
+    rows = np.concatenate([balanced_rows(labels, 4, step, 0) for step in range(4 * 3)])
+    np.testing.assert_array_equal(np.bincount(rows), [3] * 8 + [4] * 6)
+
+
+def test_partners_change_from_epoch_to_epoch() -> None:
+    labels = np.zeros(8, int)
+    epochs = [
+        {tuple(sorted(balanced_rows(labels, 2, step, 0))) for step in range(start, start + 4)} for start in (0, 4, 8)
+    ]
+    assert all(sorted(sum(pairs, ())) == list(range(8)) for pairs in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_no_image_is_paired_with_itself() -> None:
+    for step in range(200):
+        pairs = balanced_rows(LABELS, 8, step, 0).reshape(-1, 2)
+        assert (pairs[:, 0] != pairs[:, 1]).all()
+
+
+def test_balanced_batches_differ_by_step_and_seed() -> None:
+    assert len({tuple(balanced_rows(LABELS, 16, step, seed)) for step in range(5) for seed in range(5)}) == 25
+
+
+@pytest.mark.parametrize(("labels", "batch"), [([-1, -1, -1], 2), ([0, 1, 2], 2), ([], 2), ([0, 0], 1)])
+def test_batches_without_pairs_are_refused(labels: list[int], batch: int) -> None:
+    with pytest.raises(ValueError, match="cannot hold pairs of equal label"):
+        balanced_rows(np.array(labels, int), batch, 0, 0)

@@ -1,0 +1,207 @@
+"""The run folder: everything that a run leaves behind, readable with ls, cat and a browser.
+
+config.yaml        the resolved job
+environment.json   versions and machine
+metrics.jsonl      one JSON line per event
+index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Self
+
+import yaml
+
+from uldscale import files
+from uldscale.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and its log."""
+
+    root: str
+
+    @classmethod
+    def create(cls, root: str, settings: dict[str, Any], identity: dict[str, Any]) -> Self:
+        """The folder of a run, new or one that goes on.
+
+        settings: the resolved job; identity: those of its entries that decide what is computed. Raises ConfigError when
+        the folder belongs to a run of another identity, or is no folder.
+        """
+        run = cls(root)
+        if "://" in root or (os.path.exists(root) and not os.path.isdir(root)):
+            raise ConfigError(
+                f"output folder {root!r} must be a folder on a local or mounted disk; set `output` or `name`"
+            )
+        if os.path.exists(run.config):
+            changed = list(_differences(run.read_config(), identity))
+            if changed:
+                raise ConfigError(
+                    f"{root} holds a run with other settings: {'; '.join(changed)}; set another `name`, or remove it"
+                )
+        run.write_config(settings)
+        run.write_environment()
+        run._drop_torn_line()
+        return run
+
+    @property
+    def config(self) -> str:
+        """The resolved job, YAML."""
+        return files.join(self.root, "config.yaml")
+
+    @property
+    def environment(self) -> str:
+        """Versions and machine, JSON."""
+        return files.join(self.root, "environment.json")
+
+    @property
+    def metrics(self) -> str:
+        """The log, JSON lines."""
+        return files.join(self.root, "metrics.jsonl")
+
+    @property
+    def index(self) -> str:
+        """The image index, parquet."""
+        return files.join(self.root, "index.parquet")
+
+    @property
+    def store(self) -> str:
+        """The feature store, unless the job puts it elsewhere."""
+        return files.join(self.root, "store.zarr")
+
+    @property
+    def labels(self) -> str:
+        """Folder of the rounds of pseudo-labels."""
+        return files.join(self.root, "labels")
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the training checkpoints."""
+        return files.join(self.root, "checkpoints")
+
+    @property
+    def workers(self) -> str:
+        """Folder in which the training workers keep their own books."""
+        return files.join(self.root, "workers")
+
+    @property
+    def methods(self) -> str:
+        """Folder of the methods that are compared."""
+        return files.join(self.root, "methods")
+
+    def method(self, name: str) -> str:
+        """Folder of one method: its detector, if it has one, and its predictions."""
+        return files.join(self.methods, name)
+
+    @property
+    def model(self) -> str:
+        """Folder of the detector that the run is for."""
+        return files.join(self.root, "model")
+
+    @property
+    def result(self) -> str:
+        """All measures, JSON."""
+        return files.join(self.root, "result.json")
+
+    @property
+    def report(self) -> str:
+        """The report, HTML."""
+        return files.join(self.root, "report.html")
+
+    def write_config(self, settings: dict[str, Any]) -> None:
+        """Write the resolved job; `settings` are plain YAML values."""
+        files.write_bytes(self.config, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved job."""
+        settings: dict[str, Any] = yaml.safe_load(files.read_bytes(self.config))
+        return settings
+
+    def write_environment(self) -> None:
+        """Write versions of Python and of all installed packages, platform and number of CPUs."""
+        packages = {package.metadata["Name"]: package.version for package in metadata.distributions()}
+        environment = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        }
+        files.write_json(self.environment, environment)
+
+    def log(self, *, event: str, **values: Any) -> None:
+        """Append one JSON line: time (Unix seconds), event and values; a number that is not finite becomes null.
+
+        One write to the end of the file, so that lines of several threads and processes stay whole.
+        """
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **_plain(values)}, allow_nan=False)
+        with open(self.metrics, "ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All events in order; empty before the first. A line that a kill or a full disk tore is skipped."""
+        if not os.path.exists(self.metrics):
+            return []
+        return [event for line in files.read_bytes(self.metrics).splitlines() if (event := _parsed(line)) is not None]
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Books the seconds of a block, whole or not, on a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.log(event="timed", stage=stage, seconds=round(time.monotonic() - start, 3))
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds booked so far, by stage."""
+        booked: dict[str, float] = {}
+        for event in self.read_metrics():
+            if event["event"] == "timed":
+                booked[event["stage"]] = round(booked.get(event["stage"], 0.0) + event["seconds"], 3)
+        return booked
+
+    def publish(self, method: str) -> None:
+        """Copy a method's detector to `model`, config.json last: a folder with it is whole."""
+        names = [name for name in files.names(self.method(method)) if name != "predictions.parquet"]
+        for name in sorted(names, key=lambda name: name == "config.json"):
+            files.write_bytes(files.join(self.model, name), files.read_bytes(files.join(self.method(method), name)))
+
+    def _drop_torn_line(self) -> None:
+        if os.path.exists(self.metrics):
+            os.truncate(self.metrics, files.read_bytes(self.metrics).rfind(b"\n") + 1)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of what numpy and torch hand over."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return event
+
+
+def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:
+    """Dotted keys of `theirs` that have another value in `ours`."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in theirs:
+            yield from _differences(ours.get(name), theirs[name], f"{key}.{name}".lstrip("."))
+    elif ours != theirs:
+        yield f"{key}: the run has {ours!r}, this job wants {theirs!r}"

@@ -1,0 +1,167 @@
+"""Zarr v3 arrays and small JSON documents below one root, on a local disk or in a bucket, through TensorStore.
+
+Laws: a document or a chunk is replaced whole or not at all. What is missing or damaged raises; nothing is filled in.
+
+TensorStore's default file locking takes over the `.__lock` file of a killed writer without cutting it, so that the tail
+of the old content ends up behind the new one (measured with 0.1.86). So locking is off: every write has a draft of its
+own, which is synced and renamed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from glob import glob
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from uldscale.errors import StoreError
+
+_DRAFT = "_*.__lock"
+"""What follows the name of a file in the name of its draft."""
+
+_CHECKED = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_DAMAGE = ("DATA_LOSS", "NOT_FOUND", "FAILED_PRECONDITION")
+_FULL = ("os_error_code='28'", "os_error_code='122'")
+"""TensorStore's words for ENOSPC and EDQUOT."""
+
+
+def resources(settings: dict[str, Any] | None = None) -> Any:
+    """TensorStore's context: caches, threads and locks, for `open_root` and `open_array`."""
+    return ts.Context({"file_io_locking": {"mode": "none"}, **(settings or {})})
+
+
+def open_root(root: str, context: Any = None) -> Any:
+    """Key-value store at a local folder or a URL. Raises StoreError."""
+    place = root.rstrip("/") + "/" if "://" in root else {"driver": "file", "path": os.path.abspath(root) + "/"}
+    with speaking_of(root, "cannot be opened"):
+        return ts.KvStore.open(place, context=context or resources()).result()
+
+
+def open_array(place: Any, metadata: dict[str, Any] | None = None, context: Any = None, **mode: bool) -> Any:
+    """Array at a place, with `metadata`; `mode` is TensorStore's open, create, delete_existing. Raises ValueError."""
+    spec: dict[str, Any] = {
+        "driver": "zarr3",
+        "recheck_cached_metadata": False,
+        "recheck_cached_data": False,
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
+        **({"metadata": metadata} if metadata else {}),
+        **mode,
+    }
+    return ts.open(spec, kvstore=place, context=context).result()
+
+
+def put_array(place: Any, array: NDArray[Any]) -> None:
+    """Write a small array in one chunk, in place of what was there. Raises ValueError."""
+    metadata = chunked(array.shape, str(array.dtype), array.shape)
+    open_array(place, metadata, create=True, delete_existing=True).write(array).result()
+
+
+def chunked(shape: Sequence[int], dtype: str, chunk: Sequence[int]) -> dict[str, Any]:
+    """Metadata of an array in plain chunks, each with a checksum."""
+    return {
+        "shape": list(shape),
+        "data_type": dtype,
+        "fill_value": 0,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "chunk_key_encoding": {"name": "default"},
+        "codecs": _CHECKED,
+    }
+
+
+def sharded(shape: Sequence[int], dtype: str, shard_rows: int) -> dict[str, Any]:
+    """Metadata of a feature array (N, V, T, L, C, H, W): inner chunk = a view of an image."""
+    inner = {"chunk_shape": [1, 1, *shape[2:]], "codecs": _CHECKED, "index_codecs": _CHECKED}
+    return {
+        **chunked(shape, dtype, [shard_rows, *shape[1:]]),
+        "codecs": [{"name": "sharding_indexed", "configuration": inner}],
+        "dimension_names": ["row", "view", "timestep", "tap", "channel", "y", "x"],
+    }
+
+
+def group(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Document of a Zarr group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def read_document(place: Any, key: str) -> Any:
+    """Parsed JSON document, None when it is not there. Raises ValueError when it is damaged."""
+    found = place.read(key).result()
+    return json.loads(found.value) if found.state == "value" else None
+
+
+def write_document(place: Any, key: str, value: Any) -> None:
+    """Replace a JSON document whole; equal values give equal bytes. Raises ValueError."""
+    place.write(key, _encode(value)).result()
+
+
+def add_document(place: Any, key: str, value: Any) -> bool:
+    """Write a JSON document unless there is one, of whatever content; says whether it did. Raises ValueError."""
+    found = place.read(key).result()
+    return found.state != "value" and bool(
+        place.write(key, _encode(value), if_equal=found.stamp.generation).result().generation
+    )
+
+
+def remove_document(place: Any, key: str) -> None:
+    """Remove a document; nothing happens when it is not there. Raises ValueError."""
+    place.write(key, None).result()
+
+
+def names(place: Any) -> list[str]:
+    """Keys of everything below a place; drafts are not listed. Raises ValueError."""
+    return sorted(key.decode() for key in place.list().result())
+
+
+def sweep(place: Any, *patterns: str) -> None:
+    """Remove the drafts that killed writers left of local files; `patterns` name the files, ** = any folders."""
+    location = place.spec().to_json()
+    if location["driver"] == "file":
+        for draft in (
+            draft for pattern in patterns for draft in glob(location["path"] + pattern + _DRAFT, recursive=True)
+        ):
+            os.remove(draft)
+
+
+def checksum(content: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, kinds, shapes and values; the order does not matter."""
+    digest = hashlib.sha256()
+    for name, array in sorted(content.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def is_damage(error: ValueError) -> bool:
+    """Whether an error tells of missing or damaged content, and not of a disk or network out of order."""
+    broken = str(error).startswith(_DAMAGE) and "os_error_code" not in str(error)
+    return broken or isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+
+
+@contextmanager
+def speaking_of(root: str, trouble: str, needed: int = 0) -> Iterator[None]:
+    """Turns TensorStore's errors into StoreError "<root> <trouble>: <reason>"; a full disk names the `needed` bytes."""
+    try:
+        yield
+    except ValueError as error:
+        full = any(code in str(error) for code in _FULL)
+        reason = _no_space(root, needed) if full else str(error).partition(" [")[0]
+        raise StoreError(f"{root} {trouble}: {reason}") from error
+
+
+def _no_space(root: str, needed: int) -> str:
+    folder = os.path.abspath(root.removeprefix("file://"))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    return f"the disk is full, {needed} bytes are needed and {free} are free; make room and run the command again"
+
+
+def _encode(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

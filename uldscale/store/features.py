@@ -1,0 +1,247 @@
+"""The feature store: a Zarr v3 group that is filled shard by shard, each shard by one writer.
+
+    zarr.json                 the spec, as attributes
+    codec/<tap>/<name>        arrays of the codec; codec/zarr.json is written last and makes them valid
+    views                     float32 (N, V, 3, 3), unit coordinates of view 0 to those of view v
+    r08 r16 ...               int8 or float16 (N, V, T, L, C, H, W), one array per resolution; N padded to whole shards
+    commits/00042.json        rows and checksum of a finished shard, written last: the only truth about what is done
+    attempts/00042.json       who wrote that shard, and in how many seconds
+
+Law: the number of writers, kills and the order of shards change no byte: `diff -r` of two stores of one spec finds
+differences in attempts/ only. A reader gets what was written or an error, never zeros in its place.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uldscale.errors import IncompleteError, StoreError
+from uldscale.store import arrays, bundle
+from uldscale.store.spec import StoreSpec
+
+_REPAIR = "run store verify --repair, then the same job again"
+
+
+class FeatureStore:
+    """A store on disk, from `open` or `open_or_create`. Any number of processes may hold the same one."""
+
+    def __init__(self, root: str, spec: StoreSpec, place: Any, content: dict[str, Any]) -> None:
+        self.root = root
+        self.spec = spec
+        self._place = place
+        self._content = content
+
+    @classmethod
+    def open_or_create(cls, root: str, spec: StoreSpec) -> Self:
+        """The store of a spec, made if it is not there. Raises StoreError when there is one of another spec."""
+        place = arrays.open_root(root)
+        with arrays.speaking_of(root, "cannot become a feature store"):
+            arrays.add_document(place, "zarr.json", arrays.group({"uldscale": spec.to_json()}))
+        differences = _read_spec(root, place).differences(spec)
+        if differences:
+            raise StoreError(
+                f"{root} holds the features of another run: {'; '.join(differences)}; "
+                "set extract.store.root to another folder, or remove this one"
+            )
+        with arrays.speaking_of(root, "cannot become a feature store"):
+            return cls(root, spec, place, open_content(place, spec, create=True))
+
+    @classmethod
+    def open(cls, root: str) -> Self:
+        """A store that is there. Raises StoreError."""
+        place = arrays.open_root(root)
+        spec = _read_spec(root, place)
+        with arrays.speaking_of(root, "is not a whole feature store, run the job again"):
+            return cls(root, spec, place, open_content(place, spec))
+
+    @property
+    def has_codec(self) -> bool:
+        """Whether a codec was written."""
+        with arrays.speaking_of(self.root, "has a damaged codec"):
+            return bundle.known(self._place / "codec/") is not None
+
+    def write_codec(self, codec: Mapping[str, NDArray[Any]]) -> None:
+        """Write the arrays of the codec by flat names such as "<tap>/mean". Raises StoreError when another is there."""
+        place, size = self._place / "codec/", sum(array.nbytes for array in codec.values())
+        with arrays.speaking_of(self.root, "did not take the codec", size):
+            known = bundle.known(place)
+            if known is None:
+                bundle.write(place, codec)
+            elif known != bundle.record_of(codec):
+                raise StoreError(
+                    f"{self.root} already has another codec, with which its features are encoded; use another folder"
+                )
+
+    def read_codec(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the codec; empty when none was written. Raises StoreError when they are damaged."""
+        with arrays.speaking_of(
+            self.root, "has a damaged codec; remove its folder codec and run the job again to fit it anew"
+        ):
+            return bundle.read(self._place / "codec/")
+
+    def scales(self) -> dict[str, NDArray[np.float32]]:
+        """Value of one step of the stored codes, (L, C) by resolution; ones where there is no codec."""
+        ones = {f"{tap.name}/scales": np.ones(tap.channels, np.float32) for tap in self.spec.taps}
+        known = {**ones, **self.read_codec()}
+        return {
+            name: np.stack([known[f"{tap.name}/scales"] for tap in taps])
+            for name, taps in self.spec.resolutions.items()
+        }
+
+    def rows_of(self, shard: int) -> range:
+        """Rows of a shard without its padding. Raises IndexError."""
+        return self.spec.rows_of(shard)
+
+    def missing_shards(self) -> list[int]:
+        """Shards without a commit record."""
+        with arrays.speaking_of(self.root, "cannot be listed"):
+            done = set(arrays.names(self._place / "commits/"))
+        return [shard for shard in range(self.spec.num_shards) if _record_name(shard) not in done]
+
+    def require_complete(self) -> None:
+        """Raises IncompleteError that names the missing shards."""
+        missing = self.missing_shards()
+        if missing:
+            names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+            count = f"{len(missing)} of {self.spec.num_shards} shards"
+            raise IncompleteError(f"{self.root} lacks {count} ({names}); run the same job again to extract them")
+
+    def write_shard(
+        self, shard: int, features: Mapping[str, NDArray[Any]], views: NDArray[Any], *, attempt: str, seconds: float
+    ) -> None:
+        """Write a whole shard, its commit record last. A shard that is committed with this content is left as it is.
+
+        features: (rows, V, T, L, C, H, W) by resolution, in the dtype of the spec; views: (rows, V, 3, 3); rows as in
+        `rows_of`; attempt: sorts by time. Raises StoreError when a later attempt committed other content or the disk is
+        full, ValueError when names, shapes or dtypes are not those of the spec.
+        """
+        block = self._block(shard, {**features, "views": views.astype(np.float32, copy=False)})
+        record = self._record(shard, block)
+        if self._settled(shard, record, attempt):
+            return
+        name, size = _record_name(shard), sum(array.nbytes for array in block.values())
+        with arrays.speaking_of(self.root, f"did not take shard {shard}", size):
+            arrays.sweep(self._place, f"*/c/{shard}/**/*", f"*/{name}")
+            for written in [self._part(array, shard).write(content) for array, content in block.items()]:
+                written.result()
+            arrays.write_document(self._place, f"attempts/{name}", {"attempt": attempt, "seconds": round(seconds, 3)})
+            alone = arrays.add_document(self._place, f"commits/{name}", record)
+        if not alone and not self._settled(shard, record, attempt):
+            raise StoreError(
+                f"{self.root}: two attempts wrote different content to shard {shard}; run the same job again"
+            )
+
+    def views(self) -> NDArray[np.float32]:
+        """(N, V, 3, 3) unit coordinates of view 0 to those of each view. Raises IncompleteError, StoreError."""
+        self.require_complete()
+        with arrays.speaking_of(self.root, f"is damaged ({_REPAIR})"):
+            matrices: NDArray[np.float32] = self._content["views"][: self.spec.num_rows].read().result()
+        return matrices
+
+    def verify(self, repair: bool = False) -> list[int]:
+        """Read every byte of every committed shard; returns the bad ones.
+
+        `repair` drops their records, so that they are missing and the next run writes them. Raises StoreError when the
+        codec is damaged or the store cannot be read at all.
+        """
+        self.read_codec()
+        missing = set(self.missing_shards())
+        bad = [shard for shard in range(self.spec.num_shards) if shard not in missing and not self._is_sound(shard)]
+        for shard in bad if repair else []:
+            self._drop(shard)
+        return bad
+
+    def info(self) -> dict[str, Any]:
+        """What the store holds, as JSON values; bytes and seconds are those of the finished shards."""
+        missing = self.missing_shards()
+        done = [shard for shard in range(self.spec.num_shards) if shard not in set(missing)]
+        attempts = [self._read(f"attempts/{_record_name(shard)}") or {"seconds": 0.0} for shard in done]
+        return {
+            "root": self.root,
+            "shards": self.spec.num_shards,
+            "missing_shards": missing,
+            "bytes": sum(len(self.rows_of(shard)) for shard in done) * self.spec.row_bytes,
+            "seconds": round(sum(attempt["seconds"] for attempt in attempts), 3),
+            "arrays": {name: list(self.spec.shape(name)) for name in self.spec.resolutions},
+            "spec": self.spec.to_json(),
+        }
+
+    def _block(self, shard: int, content: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """A shard's arrays with padding, ready to be written."""
+        rows = len(self.rows_of(shard))
+        wanted = {name: ((rows, *array.shape[1:]), array.dtype.numpy_dtype) for name, array in self._content.items()}
+        got = {name: (array.shape, array.dtype) for name, array in content.items()}
+        if got != wanted:
+            raise ValueError(f"shard {shard}: got {got}, wanted {wanted}")
+        padding = self.spec.shard_rows - rows
+        return {name: np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for name, array in content.items()}
+
+    def _record(self, shard: int, block: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        rows = self.rows_of(shard)
+        return {"rows": [rows.start, rows.stop], "checksum": arrays.checksum(block)}
+
+    def _settled(self, shard: int, record: dict[str, Any], attempt: str) -> bool:
+        """Whether this content is committed. The record of other content is dropped, unless it is a later attempt's."""
+        known = self._read(f"commits/{_record_name(shard)}")
+        if known is None or known == record:
+            return known is not None
+        owner = (self._read(f"attempts/{_record_name(shard)}") or {"attempt": ""})["attempt"]
+        if owner > attempt:
+            raise StoreError(
+                f"{self.root}: shard {shard} of attempt {attempt} is not what the later attempt {owner} committed"
+            )
+        self._drop(shard)
+        return False
+
+    def _is_sound(self, shard: int) -> bool:
+        try:
+            reading = {name: self._part(name, shard).read() for name in self._content}
+            block = {name: future.result() for name, future in reading.items()}
+            return bool(
+                arrays.read_document(self._place, f"commits/{_record_name(shard)}") == self._record(shard, block)
+            )
+        except ValueError as error:
+            if arrays.is_damage(error):
+                return False
+            raise StoreError(f"{self.root}: shard {shard} cannot be read: {error}") from error
+
+    def _part(self, name: str, shard: int) -> Any:
+        return self._content[name][shard * self.spec.shard_rows : (shard + 1) * self.spec.shard_rows]
+
+    def _read(self, key: str) -> Any:
+        with arrays.speaking_of(self.root, f"has a damaged {key} ({_REPAIR})"):
+            return arrays.read_document(self._place, key)
+
+    def _drop(self, shard: int) -> None:
+        with arrays.speaking_of(self.root, f"keeps the record of shard {shard}"):
+            arrays.remove_document(self._place, f"commits/{_record_name(shard)}")
+
+
+def open_content(place: Any, spec: StoreSpec, context: Any = None, *, create: bool = False) -> dict[str, Any]:
+    """TensorStore handles of the features by resolution and of the view matrices. Raises ValueError."""
+    matrices = [spec.num_shards * spec.shard_rows, spec.num_views, 3, 3]
+    layouts = {name: arrays.sharded(spec.shape(name), spec.dtype, spec.shard_rows) for name in spec.resolutions}
+    layouts["views"] = arrays.chunked(matrices, "float32", [spec.shard_rows, *matrices[1:]])
+    return {
+        name: arrays.open_array(place / f"{name}/", layout, context, open=True, create=create)
+        for name, layout in layouts.items()
+    }
+
+
+def _read_spec(root: str, place: Any) -> StoreSpec:
+    with arrays.speaking_of(root, "is not a feature store"):
+        document = arrays.read_document(place, "zarr.json")
+    if document is None:
+        raise StoreError(f"there is no feature store at {root}; run `uldscale extract` with the job first")
+    try:
+        return StoreSpec.from_json(document["attributes"]["uldscale"])
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"{root} holds a Zarr group that this version of uldscale did not write ({error}); use another folder"
+        ) from error
+
+
+def _record_name(shard: int) -> str:
+    return f"{shard:05d}.json"
