@@ -1,0 +1,111 @@
+"""Ray on this machine, and collectives between two real processes."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from ray import cloudpickle
+
+from uldscale.errors import ConfigError
+from uldscale.runtime.cluster import RuntimeConfig, barrier, connect, device, gather, rank, world_size
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def test_connect_twice_is_one_ray(runtime: RuntimeConfig) -> None:
+    before = ray.get_runtime_context().get_node_id()
+    connect(runtime)
+    assert ray.get_runtime_context().get_node_id() == before
+
+
+def test_two_cores_hold_all_that_a_run_starts_at_once(runtime: RuntimeConfig) -> None:
+    assert ray.cluster_resources()["CPU"] >= 2 * RuntimeConfig().threads_per_worker + 2
+
+
+def test_actors_can_import_the_package_and_stay_in_the_folder_of_the_run(runtime: RuntimeConfig) -> None:
+    @ray.remote(num_cpus=0)
+    def look() -> tuple[str, str]:
+        import uldscale
+
+        return uldscale.__file__, os.getcwd()
+
+    import uldscale
+
+    assert ray.get(look.remote()) == (uldscale.__file__, os.getcwd())
+
+
+def test_no_cluster_at_the_address_is_the_users_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS='10\.0\.0\.1:6379'"):
+        connect(RuntimeConfig())
+
+
+def test_a_process_alone_is_a_world_of_one() -> None:
+    rows = torch.ones(3, 2, requires_grad=True)
+    barrier()
+    assert (rank(), world_size(), device().type) == (0, 1, "cuda" if torch.cuda.is_available() else "cpu")
+    assert gather(rows) is rows
+
+
+def test_gather_puts_the_rows_of_all_ranks_in_rank_order(two_ranks: Any) -> None:
+    def collect() -> list[list[int]]:
+        return [
+            gather(torch.arange(rank() + 1) + 10 * rank()).tolist(),
+            gather(torch.full((1 - rank(), 2), True)).flatten().tolist(),
+            gather(torch.full((2,), rank(), dtype=torch.int16)).tolist(),
+        ]
+
+    assert two_ranks(collect) == [[[0, 10, 11], [True, True], [0, 0, 1, 1]]] * 2
+
+
+def test_gradients_averaged_over_ranks_are_those_of_the_whole_batch(two_ranks: Any) -> None:
+    """Each rank sees other rows, and other numbers of rows, of one batch; the loss couples all of them."""
+    torch.manual_seed(0)
+    batch, weight = torch.randn(5, 4), torch.randn(4, 3)
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        return (torch.pdist(rows) ** 2).mean() + rows.relu().sum()
+
+    def gradient(batch: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        weight.requires_grad_()
+        mine = batch[:2] if rank() == 0 else batch[2:]
+        loss_of(gather(mine @ weight)).backward()
+        assert weight.grad is not None
+        return weight.grad
+
+    whole = weight.clone().requires_grad_()
+    loss_of(batch @ whole).backward()
+    averaged = torch.stack(two_ranks(gradient, batch, weight)).mean(0)
+    torch.testing.assert_close(averaged, whole.grad)
+
+
+def test_a_rank_without_rows_takes_part(two_ranks: Any) -> None:
+    def gradient() -> list[float]:
+        rows = torch.ones(2 * rank(), 1, requires_grad=True)
+        gather(rows).sum().backward()
+        assert rows.grad is not None
+        return rows.grad.flatten().tolist()
+
+    assert two_ranks(gradient) == [[], [2.0, 2.0]]
+
+
+def test_barrier_waits_for_the_last(two_ranks: Any, tmp_path: Path) -> None:
+    def meet(folder: Path) -> bool:
+        import time
+
+        if rank() == 0:
+            time.sleep(0.5)
+            (folder / "here").touch()
+        barrier()
+        return (folder / "here").exists()
+
+    assert two_ranks(meet, tmp_path) == [True, True]

@@ -1,0 +1,160 @@
+"""The pool on real Ray actors: every item is finished or named, whatever happens to the actors."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError
+
+from uldscale.errors import IncompleteError, ModelError
+from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.pool import Finished, run_pool
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@dataclass
+class Square:
+    """Squares numbers after `trouble(item, attempt)`; attempts are counted over all actors, by files in a folder."""
+
+    folder: Path
+    trouble: Callable[[int, int], None] = lambda item, attempt: None
+
+    def setup(self) -> None:
+        self.ready = True
+
+    def process(self, item: int) -> int:
+        attempt = len(list(self.folder.glob(f"{item}-*")))
+        (self.folder / f"{item}-{attempt}").touch()
+        self.trouble(item, attempt)
+        assert self.ready
+        return item * item
+
+
+def attempts(folder: Path) -> dict[int, int]:
+    names = [int(path.name.partition("-")[0]) for path in folder.iterdir()]
+    return {item: names.count(item) for item in names}
+
+
+def squares(finished: list[Finished]) -> dict[int, int]:
+    assert all(done.seconds >= 0 for done in finished)
+    return {done.item: done.result for done in finished}
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_all_items_once(actors: int, runtime: RuntimeConfig, tmp_path: Path) -> None:
+    finished = list(run_pool(lambda: Square(tmp_path), range(8), runtime.updated(actors=actors)))
+    assert squares(finished) == {item: item * item for item in range(8)}
+    assert len(finished) == 8
+    assert set(attempts(tmp_path).values()) == {1}
+
+
+def test_no_items_need_no_actor(runtime: RuntimeConfig) -> None:
+    assert list(run_pool(lambda: pytest.fail("made a worker"), [], runtime)) == []
+
+
+def test_one_item_sets_up_one_actor(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    class Counted(Square):
+        def setup(self) -> None:
+            super().setup()
+            (self.folder / f"100-{os.getpid()}").touch()
+
+    finished = list(run_pool(lambda: Counted(tmp_path), [7], runtime.updated(actors=3)))
+    assert squares(finished) == {7: 49}
+    assert attempts(tmp_path) == {7: 1, 100: 1}
+
+
+def test_a_killed_actor_costs_an_attempt_of_its_item_only(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    def die_once(item: int, attempt: int) -> None:
+        if item == 1 and attempt == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    config = runtime.updated(attempts=2)
+    finished = list(run_pool(lambda: Square(tmp_path, die_once), range(4), config))
+    assert squares(finished) == {item: item * item for item in range(4)}
+    assert attempts(tmp_path) == {0: 1, 1: 2, 2: 1, 3: 1}
+
+
+def test_items_that_always_fail_are_named_after_the_others_are_done(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    def fail(item: int, attempt: int) -> None:
+        if item == 0:
+            os._exit(1)
+        if item == 2:
+            raise ValueError("item two is bad\nby nature")
+
+    finished: list[Finished] = []
+    with pytest.raises(IncompleteError, match="^2 of 5 items failed 1 times each") as raised:
+        finished.extend(run_pool(lambda: Square(tmp_path, fail), range(5), runtime.updated(attempts=1)))
+    assert squares(finished) == {1: 1, 3: 9, 4: 16}
+    assert "item 0: ActorDiedError" in str(raised.value)
+    assert re.search("item 2: ValueError: item two is bad[;)]", str(raised.value))
+    assert isinstance(raised.value.__cause__, ActorDiedError)
+
+
+def test_a_late_actor_is_replaced(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    def hang_once(item: int, attempt: int) -> None:
+        if item == 1 and attempt == 0:
+            time.sleep(600)
+
+    config = runtime.updated(deadline_seconds=6.0, attempts=5)
+    finished = list(run_pool(lambda: Square(tmp_path, hang_once), range(3), config))
+    assert squares(finished) == {0: 0, 1: 1, 2: 4}
+
+
+@dataclass
+class NeverReady:
+    """A worker whose setup fails."""
+
+    error: Exception
+
+    def setup(self) -> None:
+        raise self.error
+
+    def process(self, item: int) -> None:
+        raise AssertionError
+
+
+def test_a_setup_that_always_fails_ends_the_pool(runtime: RuntimeConfig) -> None:
+    pool = run_pool(lambda: NeverReady(ValueError("no model")), range(3), runtime.updated(attempts=2))
+    with pytest.raises(
+        IncompleteError, match="2 actors in a row failed in their setup .ValueError: no model"
+    ) as raised:
+        next(pool)
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+def test_the_users_turn_comes_at_once(runtime: RuntimeConfig) -> None:
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="^weights are not there; download them$"):
+        next(run_pool(lambda: NeverReady(ModelError("weights are not there; download them")), range(3), runtime))
+    assert time.monotonic() - start < 60
+
+
+@dataclass
+class Witness:
+    """Tells about the process that it lives in."""
+
+    def setup(self) -> None:
+        pass
+
+    def process(self, item: int) -> dict[str, Any]:
+        return {"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"], "torch": "torch" in sys.modules}
+
+
+def test_an_actor_has_its_threads_and_dies_with_the_pool(runtime: RuntimeConfig) -> None:
+    pool = run_pool(Witness, range(9), runtime.updated(threads_per_actor=3))
+    seen = next(pool).result
+    assert (seen["threads"], seen["torch"]) == ("3", False)
+    pool.close()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and Path(f"/proc/{seen['pid']}").exists():
+        time.sleep(0.05)
+    assert not Path(f"/proc/{seen['pid']}").exists()

@@ -1,0 +1,88 @@
+"""Metrics as Prometheus sees them: from this process and from a real Ray actor."""
+
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+from prometheus_client.parser import text_string_to_metric_families
+
+from uldscale.runtime import telemetry
+from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.telemetry import METRICS, record, serve
+
+Samples = dict[str, list[Any]]
+
+
+def scrape(port: int) -> Samples:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+        families = list(text_string_to_metric_families(page.read().decode()))
+    samples: Samples = {}
+    for family in families:
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append(sample)
+    return samples
+
+
+def wait_for(samples: Callable[[], Samples], name: str) -> Samples:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if name in (found := samples()):
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"{name} was never there")
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return serve(0)
+
+
+def test_names_and_labels_are_prometheus_own() -> None:
+    for name, metric in METRICS.items():
+        assert name.startswith("uldscale_")
+        assert name.endswith("_total") == (metric.kind == "counter")
+        assert metric.help.endswith(".")
+
+
+def test_the_driver_serves_what_it_recorded(port: int) -> None:
+    record("uldscale_shards_committed_total", 2)
+    record("uldscale_shards_committed_total", 1)
+    record("uldscale_train_loss", 0.5, stage="bootstrap", loss="detector")
+    record("uldscale_train_loss", 0.25, stage="bootstrap", loss="detector")
+    record("uldscale_shard_seconds", 2.5)
+    found = scrape(port)
+    assert found["uldscale_shards_committed_total"][0].value == 3
+    (loss,) = found["uldscale_train_loss"]
+    assert (loss.value, loss.labels) == (0.25, {"stage": "bootstrap", "loss": "detector"})
+    assert found["uldscale_shard_seconds_sum"][0].value == 2.5
+    assert {sample.labels["le"]: sample.value for sample in found["uldscale_shard_seconds_bucket"]}["3.0"] == 1
+
+
+def test_what_is_not_declared_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'uldscale_train_los' is not declared; did you mean 'uldscale_train_loss'"):
+        record("uldscale_train_los", 1.0)
+    with pytest.raises(ValueError, match=r"has labels \('stage', 'loss'\), got \('stage',\)"):
+        record("uldscale_train_loss", 1.0, stage="bootstrap")
+    with pytest.raises(ValueError, match=r"has labels \(\), got \('stage',\)"):
+        record("uldscale_relabel_round", 1.0, stage="bootstrap")
+
+
+def test_an_actor_reports_through_the_port_of_its_node(runtime: RuntimeConfig) -> None:
+    class Reporter:
+        def report(self) -> None:
+            record("uldscale_images_extracted_total", 7)
+            record("uldscale_train_step", 40, stage="d_uld")
+            record("uldscale_relabel_seconds", 0.2)
+
+    reporter = ray.remote(num_cpus=0)(Reporter).remote()
+    ray.get(reporter.report.remote())
+    node = ray.nodes()[0]["MetricsExportPort"]
+    found = wait_for(lambda: scrape(node), "ray_uldscale_relabel_seconds_bucket")
+    assert found["ray_uldscale_images_extracted_total"][0].value == 7
+    (step,) = found["ray_uldscale_train_step"]
+    assert (step.value, step.labels["stage"]) == (40, "d_uld")
+    here = {sample.name for family in telemetry.REGISTRY.collect() for sample in family.samples}
+    assert "uldscale_images_extracted_total" not in here

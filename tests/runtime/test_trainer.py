@@ -1,0 +1,113 @@
+"""Ray Train around real loops: a lost worker, an error of the loop, what a worker finds."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray import cloudpickle
+from ray.train import WorkerGroupError
+from torch import nn
+
+from uldscale import files
+from uldscale.errors import DataError, IncompleteError
+from uldscale.runtime.cluster import RuntimeConfig, barrier, gather, rank, world_size
+from uldscale.runtime.engine import EngineConfig, make_engine, read_weights
+from uldscale.runtime.trainer import fit
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+STEPS = 6
+
+
+def train(folder: str) -> None:
+    """A small loop as the real one: finds its checkpoint, trains its share, saves; rank 1 dies once, in step 3."""
+    torch.manual_seed(0)
+    engine = make_engine(nn.Linear(4, 1), EngineConfig(), learning_rate=0.1, warmup_steps=2)
+    if saved := files.names(files.join(folder, "checkpoints")):
+        engine.load(files.join(folder, "checkpoints", saved[-1]))
+    for step in range(engine.steps, STEPS):
+        if step == 3 and rank() == 1 and not (Path(folder) / "died").exists():
+            (Path(folder) / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        engine.step(engine(batch.chunk(world_size())[rank()]).square().mean())
+        engine.save(files.join(folder, "checkpoints", f"{step:03d}"))
+        barrier()
+
+
+def train_then_fail(config: dict[str, Any]) -> None:
+    train(config["folder"])
+    facts = {"world": world_size(), "threads": torch.get_num_threads(), "cwd": os.getcwd()}
+    files.write_json(files.join(config["folder"], f"{rank()}-{os.getpid()}.json"), facts)
+    if rank() == 1:
+        raise DataError("images/17.jpg has no landmarks; remove it from the list")
+    gather(torch.ones(1))
+
+
+def test_a_lost_worker_costs_nothing_and_an_error_of_the_loop_comes_out_at_once(
+    runtime: RuntimeConfig, tmp_path: Path
+) -> None:
+    """Two workers of which one is killed train what one process trains; then rank 1 fails while rank 0 waits for it."""
+    alone, together = str(tmp_path / "alone"), str(tmp_path / "together")
+    train(alone)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(DataError) as raised:
+        fit(
+            train_then_fail,
+            {"folder": together},
+            storage=files.join(together, "workers"),
+            name="train",
+            runtime=runtime.updated(workers=2, threads_per_worker=2, max_failures=2),
+        )
+    assert str(raised.value) == "images/17.jpg has no landmarks; remove it from the list"
+    assert "in train_then_fail" in raised.value.__notes__[0]
+    last = f"checkpoints/{STEPS - 1:03d}"
+    torch.testing.assert_close(read_weights(files.join(together, last)), read_weights(files.join(alone, last)))
+    facts = [files.read_json(str(path)) for path in Path(together).glob("*.json")]
+    assert facts == [{"world": 2, "threads": 2, "cwd": os.getcwd()}] * 2
+    assert files.names(files.join(together, "workers")) == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def die(config: dict[str, Any]) -> None:
+    barrier()
+    os._exit(1)
+
+
+def test_one_worker_lost_too_often_leaves_work_over(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    with pytest.raises(
+        IncompleteError, match="training lost its workers more often than runtime.max_failures = 0 allows"
+    ):
+        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime.updated(max_failures=0))
+
+
+def test_ctrl_c_stays_an_interrupt(runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(0))
+    with pytest.raises(KeyboardInterrupt):
+        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    ("failures", "kind"),
+    [
+        ({0: RuntimeError("connection closed by peer")}, RuntimeError),
+        ({0: RuntimeError("connection closed by peer"), 1: WorkerGroupError("gone", {})}, IncompleteError),
+    ],
+)
+def test_what_comes_out_after_the_last_attempt(
+    failures: dict[int, Exception],
+    kind: type[Exception],
+    runtime: RuntimeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(trainer: Any) -> None:
+        raise WorkerGroupError("a worker failed", failures)
+
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fail)
+    with pytest.raises(kind):
+        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime)

@@ -1,0 +1,1 @@
+"""The machines: Ray, DeepSpeed, process groups, telemetry, progress. Knows no landmark."""
