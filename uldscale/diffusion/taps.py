@@ -1,0 +1,85 @@
+"""Taps: the maps inside the decoder of a UNet that serve as features.
+
+A tap is the output of the second convolution of a decoder ResNet block, before the shortcut is added (Luo et al. 2023,
+Diffusion Hyperfeatures). It is named as diffusers names the block: "up_blocks.0.resnets.1".
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from uldscale.errors import ConfigError
+
+
+class Tap(NamedTuple):
+    """One tap: its name, channels, and the side of its square maps in cells."""
+
+    name: str
+    channels: int
+    side: int
+
+
+def select(unet: nn.Module, wanted: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
+    """Names of the wanted taps, in the order of the decoder. Raises ConfigError when there are none or unknown ones."""
+    names = _decoder_blocks(unet)
+    if wanted == "all":
+        return names
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        got = f"the model has no {unknown[0]!r}" if unknown else "empty"
+        raise ConfigError(f"features.taps: {got}; wanted 'all' or some of {', '.join(names)}")
+    return tuple(name for name in names if name in wanted)
+
+
+def describe(unet: nn.Module, names: Sequence[str], latent_side: int) -> list[Tap]:
+    """Channels and side of each tap for latents of `latent_side` cells, from shapes alone."""
+    last = _level(_decoder_blocks(unet)[-1])
+    return [
+        Tap(name, _second_convolution(unet, name).out_channels, latent_side >> (last - _level(name))) for name in names
+    ]
+
+
+def read(
+    unet: nn.Module, names: Sequence[str], latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+) -> dict[str, Tensor]:
+    """One forward call of the UNet, cut off after the last tap.
+
+    latents: (B, Z, H, W); timesteps: (B,); prompt_embeds: (1, tokens, width). Returns (B, Cin, side, side) by name.
+    """
+    found: dict[str, Tensor] = {}
+    with ExitStack() as hooks, suppress(_AllFound):
+        for name in names:
+            hook = _second_convolution(unet, name).register_forward_hook(_keeper(found, name, len(names)))
+            hooks.callback(hook.remove)
+        unet(latents, timesteps, encoder_hidden_states=prompt_embeds.expand(len(latents), -1, -1))
+    return {name: found[name] for name in names}
+
+
+class _AllFound(Exception):
+    """Ends a forward call whose other layers nobody needs; only an exception leads from a hook out of the model."""
+
+
+def _keeper(found: dict[str, Tensor], name: str, wanted: int) -> Callable[..., None]:
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        found[name] = output
+        if len(found) == wanted:
+            raise _AllFound
+
+    return keep
+
+
+def _decoder_blocks(unet: nn.Module) -> tuple[str, ...]:
+    ups: Any = unet.get_submodule("up_blocks")
+    return tuple(f"up_blocks.{level}.resnets.{i}" for level, block in enumerate(ups) for i in range(len(block.resnets)))
+
+
+def _second_convolution(unet: nn.Module, name: str) -> nn.Conv2d:
+    convolution = unet.get_submodule(f"{name}.conv2")
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution
+
+
+def _level(name: str) -> int:
+    return int(name.split(".")[1])
