@@ -1,0 +1,1 @@
+"""The losses, on plain tensors. Knows no network, store or cluster."""
