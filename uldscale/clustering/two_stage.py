@@ -1,0 +1,155 @@
+"""Two-stage clustering (paper 3.3.2): pose codes into Q poses, then in each pose descriptors into K landmarks.
+
+The paper leaves open what makes landmark k of one pose the landmark k of another. Here all K-means of a round start
+from global centroids and those from the last round's; clusters are then matched, so that k and q mean the same in every
+pose and from round to round. A pose that has too little to say about a landmark uses the global centroid.
+
+Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z size of a pose code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from uldscale.clustering import kmeans
+from uldscale.clustering.matching import align, align_memberships
+from uldscale.config import Settings
+
+MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
+
+
+class ClusterConfig(Settings):
+    """How keypoints become landmarks."""
+
+    landmarks: int = Field(default=10, ge=2)
+    """K, landmarks to discover."""
+    poses: int = Field(default=10, ge=1)
+    """Q, pose clusters of the two-stage clustering."""
+    gate: bool = False
+    """Exemplars farther than mean + one standard deviation of their cluster are dropped, too."""
+    sample: int = Field(default=1_000_000, ge=1000)
+    """At most this many descriptors, drawn with the seed, enter one K-means."""
+    align: bool = True
+    """Landmarks and poses keep their meaning over poses and rounds; false, as in the paper: fresh K-means each time."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Centroids of one round."""
+
+    centroids: NDArray[np.float32]  # (Q, K, D); Q = 1 when there is one stage
+    global_centroids: NDArray[np.float32]  # (K, D), of all poses together
+    pose_centroids: NDArray[np.float32] | None = None  # (Q, Z); None when there is one stage
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The centroids by name, for keeping; `from_arrays` is the way back."""
+        named = {"centroids": self.centroids, "global_centroids": self.global_centroids}
+        return named if self.pose_centroids is None else {**named, "pose_centroids": self.pose_centroids}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[np.float32]]) -> "Clusters":
+        """Clusters from what `arrays` gave."""
+        return cls(**arrays)
+
+
+def single_stage(
+    descriptors: NDArray[np.float32], config: ClusterConfig, seed: int, previous: Clusters | None = None
+) -> Clusters:
+    """K landmarks from descriptors (n, D) of all images (paper 3.2), in the order of the last round's when given."""
+    landmarks = _landmarks(descriptors, config, seed, previous)
+    return Clusters(centroids=landmarks[None], global_centroids=landmarks)
+
+
+def two_stage(
+    descriptors: NDArray[np.float32],
+    images: NDArray[np.integer],
+    codes: NDArray[np.float32],
+    config: ClusterConfig,
+    seed: int,
+    previous: Clusters | None = None,
+    previous_poses: NDArray[np.integer] | None = None,
+) -> Clusters:
+    """Q poses from codes (N, Z) and K landmarks in each from descriptors (n, D).
+
+    `images` (n,) holds the row in `codes` of each keypoint's image. `previous_poses` (N,), -1 for none, are the last
+    round's poses of the same images: codes move as the network trains, so poses are matched by their members. Without
+    it they are matched by the last round's centroids.
+    """
+    poses = _poses(codes, config, seed, previous, previous_poses)
+    landmarks = _landmarks(descriptors, config, seed, previous)
+    pose_of_keypoint = kmeans.assign(codes, poses)[0][images]
+    centroids = [
+        _landmarks_in_pose(descriptors[pose_of_keypoint == pose], landmarks, config, seed + 1 + pose)
+        for pose in range(config.poses)
+    ]
+    return Clusters(centroids=np.stack(centroids), global_centroids=landmarks, pose_centroids=poses)
+
+
+def assign_poses(codes: NDArray[np.float32], clusters: Clusters) -> NDArray[np.int32]:
+    """Pose (N,) of each code (N, Z); all 0 when the clusters have one stage."""
+    if clusters.pose_centroids is None:
+        return np.zeros(len(codes), dtype=np.int32)
+    return kmeans.assign(codes, clusters.pose_centroids)[0]
+
+
+def label(
+    descriptors: NDArray[np.float32], poses: NDArray[np.integer], clusters: Clusters
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Landmark k (n,) of each descriptor (n, D) among the centroids of its own pose (n,), and its distance (n,)."""
+    labels = np.empty(len(descriptors), dtype=np.int32)
+    distances = np.empty(len(descriptors), dtype=np.float32)
+    for pose in np.unique(poses):
+        members = poses == pose
+        labels[members], distances[members] = kmeans.assign(descriptors[members], clusters.centroids[pose])
+    return labels, distances
+
+
+def _landmarks(
+    descriptors: NDArray[np.float32], config: ClusterConfig, seed: int, previous: Clusters | None
+) -> NDArray[np.float32]:
+    start = previous.global_centroids if previous is not None and config.align else None
+    landmarks = kmeans.fit(descriptors, config.landmarks, seed=seed, init=start, sample=config.sample)
+    return landmarks if start is None else landmarks[align(landmarks, start)]
+
+
+def _poses(
+    codes: NDArray[np.float32],
+    config: ClusterConfig,
+    seed: int,
+    previous: Clusters | None,
+    previous_poses: NDArray[np.integer] | None,
+) -> NDArray[np.float32]:
+    old = previous.pose_centroids if previous is not None and config.align else None
+    start = old if old is None or previous_poses is None else _centroids_of_members(codes, previous_poses, old)
+    poses = kmeans.fit(codes, config.poses, seed=seed, init=start, sample=config.sample)
+    if start is None:
+        return poses
+    if previous_poses is None:
+        return poses[align(poses, start)]
+    return poses[align_memberships(kmeans.assign(codes, poses)[0], previous_poses, config.poses)]
+
+
+def _centroids_of_members(
+    codes: NDArray[np.float32], poses: NDArray[np.integer], otherwise: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    members = [codes[poses == pose] for pose in range(len(otherwise))]
+    return np.stack([part.mean(axis=0) if len(part) else otherwise[pose] for pose, part in enumerate(members)])
+
+
+def _landmarks_in_pose(
+    descriptors: NDArray[np.float32], landmarks: NDArray[np.float32], config: ClusterConfig, seed: int
+) -> NDArray[np.float32]:
+    if len(descriptors) < MIN_KEYPOINTS_PER_LANDMARK * config.landmarks:
+        return landmarks
+    if not config.align:
+        return kmeans.fit(descriptors, config.landmarks, seed=seed, sample=config.sample)
+    # Only landmarks that are seen in this pose: K-means would send the others to the farthest outliers.
+    seen = np.unique(kmeans.assign(descriptors, landmarks)[0])
+    fitted = kmeans.fit(descriptors, len(seen), seed=seed, init=landmarks[seen], sample=config.sample)
+    moved = landmarks.copy()
+    moved[seen] = fitted[align(fitted, landmarks[seen])]
+    crossed = kmeans.assign(moved, landmarks)[0] != np.arange(len(landmarks))
+    moved[crossed] = landmarks[crossed]
+    return moved

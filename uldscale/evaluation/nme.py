@@ -1,0 +1,202 @@
+"""Normalised mean error, forward (landmarks to annotated points) and backward (annotated points to landmarks).
+
+A linear regressor is fitted on training images and measured on test images. Distances are divided by a length of the
+image (`normalisers`), averaged over points, then over images, then over draws of training images; all in per cent.
+
+Legend: n images, K landmarks, P annotated points. Points are pixels of the crop, (n, K, 2) or (n, P, 2), NaN = missing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uldscale.evaluation.protocols import Normaliser, Protocol, normalisers, protocols_for, select_points
+from uldscale.evaluation.regression import column_means, complete, fill, fit
+
+__all__ = [
+    "NmeResult",
+    "Normaliser",
+    "Protocol",
+    "YawBin",
+    "by_yaw",
+    "detection_rate",
+    "evaluate",
+    "mean_shape",
+    "normalisers",
+    "protocols_for",
+    "select_points",
+]
+
+MIN_NORMALISER_PX = 1.0
+MIN_BACKWARD_IMAGES = 2
+YAW_EDGES = (0.0, 15.0, 30.0, 60.0, 90.0)
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NmeResult:
+    """Errors in per cent of one method under one protocol."""
+
+    protocol: str
+    normaliser: str
+    num_train: int  # images that each regressor was fitted on
+    num_test: int  # images that count
+    num_skipped: int  # annotated test images without a usable normaliser
+    forward: float
+    backward: float
+    forward_ced: tuple[float, ...]  # the field's CED: mean errors of points, ascending, their running mean
+    backward_ced: tuple[float, ...]
+    per_image_forward: tuple[float, ...]  # all test images; NaN where the image does not count
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the errors of single images, as plain values."""
+        return {name: value for name, value in vars(self).items() if name != "per_image_forward"}
+
+
+@dataclass(frozen=True)
+class YawBin:
+    """Forward NME over the images with low <= |yaw| < high degrees; the last bin takes all above, too."""
+
+    low: float
+    high: float
+    count: int
+    nme: float | None  # None without images
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images with at least one of the protocol's points."""
+
+    landmarks: Points  # (n, K, 2)
+    truth: Points  # (n, P, 2)
+    lengths: Points  # (n,) normalisers
+    rows: NDArray[np.int64]  # (n,) numbers in the whole split
+
+    def take(self, which: NDArray[np.int64]) -> "_Images":
+        return _Images(self.landmarks[which], self.truth[which], self.lengths[which], self.rows[which])
+
+
+def evaluate(
+    predicted_train: NDArray[np.floating],
+    truth_train: NDArray[np.floating],
+    predicted_test: NDArray[np.floating],
+    truth_test: NDArray[np.floating],
+    protocol: Protocol,
+    seed: int,
+) -> NmeResult:
+    """Forward and backward NME of landmarks against annotated points; images without any annotated point are left out.
+
+    Missing landmarks are completed for training and take the training mean for the forward test. Backward, a landmark
+    is fitted and measured where it is present, and counts as 100 % when it has fewer than 2 training images or no test
+    image. Missing annotated points are left out of errors. Raises ValueError when no image is left to fit or measure.
+    """
+    train = _annotated(predicted_train, truth_train, protocol)
+    annotated = _annotated(predicted_test, truth_test, protocol)
+    test = annotated.take(np.flatnonzero(annotated.lengths >= MIN_NORMALISER_PX))
+    if len(train.rows) == 0 or len(test.rows) == 0:
+        raise ValueError(f"{protocol.name} wants annotated images, got {len(train.rows)} and {len(test.rows)} of them")
+    draws = [train.take(rows) for rows in _draws(len(train.rows), protocol, seed)]
+    errors = [_measure(draw, test, protocol) for draw in draws]
+    forward = 100 * np.mean([error[0] for error in errors], axis=0)
+    backward = 100 * np.mean([error[1] for error in errors], axis=0)
+    per_image = np.full(len(truth_test), np.nan)
+    per_image[test.rows] = _mean_of_known(forward, axis=1)
+    return NmeResult(
+        protocol=protocol.name,
+        normaliser=protocol.normaliser,
+        num_train=len(draws[0].rows),
+        num_test=len(test.rows),
+        num_skipped=len(annotated.rows) - len(test.rows),
+        forward=float(per_image[test.rows].mean()),
+        backward=float(backward.mean()),
+        forward_ced=_ced(_mean_of_known(forward, axis=0)),
+        backward_ced=_ced(backward),
+        per_image_forward=tuple(per_image.tolist()),
+    )
+
+
+def mean_shape(
+    truth_train: NDArray[np.floating], truth_test: NDArray[np.floating], protocol: Protocol, seed: int
+) -> float:
+    """Forward NME in per cent without any landmark: the mean of the same training images for every test image."""
+    nothing_train, nothing_test = (np.zeros((len(truth), 1, 2)) for truth in (truth_train, truth_test))
+    return evaluate(nothing_train, truth_train, nothing_test, truth_test, protocol, seed).forward
+
+
+def detection_rate(predicted: NDArray[np.floating]) -> Points:
+    """Share (K,) of the images in which each landmark of (n, K, 2) is present."""
+    return np.asarray(np.isfinite(predicted).all(axis=-1).mean(axis=0))
+
+
+def by_yaw(per_image_forward: NDArray[np.floating] | tuple[float, ...], yaw: NDArray[np.floating]) -> list[YawBin]:
+    """Forward NME of the test images by |yaw| (n,) in degrees; images without error or yaw are left out."""
+    errors = np.asarray(per_image_forward)
+    bins = np.where(np.isfinite(errors + yaw), np.searchsorted(YAW_EDGES[1:-1], np.abs(yaw), side="right"), -1)
+    found = [errors[bins == number] for number in range(len(YAW_EDGES) - 1)]
+    return [
+        YawBin(YAW_EDGES[number], YAW_EDGES[number + 1], len(part), float(part.mean()) if len(part) else None)
+        for number, part in enumerate(found)
+    ]
+
+
+def _annotated(predicted: NDArray[np.floating], truth: NDArray[np.floating], protocol: Protocol) -> _Images:
+    landmarks, points = _whole_points(predicted), _whole_points(select_points(truth, protocol))
+    images = _Images(landmarks, points, normalisers(points, protocol.normaliser), np.arange(len(points)))
+    return images.take(np.flatnonzero(np.isfinite(points).any(axis=(1, 2))))
+
+
+def _whole_points(points: NDArray[np.floating]) -> Points:
+    """The points (n, m, 2) with both coordinates NaN where one is."""
+    known = np.isfinite(points).all(axis=-1, keepdims=True)
+    return np.where(known, points, np.nan).astype(np.float64)
+
+
+def _draws(num_images: int, protocol: Protocol, seed: int) -> list[NDArray[np.int64]]:
+    # The reference codes take one image more than they say; these do not.
+    count = num_images if protocol.num_train is None else min(protocol.num_train, num_images)
+    generator = np.random.default_rng(seed)
+    return [np.sort(generator.permutation(num_images)[:count]) for _ in range(protocol.repeats)]
+
+
+def _measure(train: _Images, test: _Images, protocol: Protocol) -> tuple[Points, Points]:
+    train_truth = complete(_flat(train.truth))
+    return _forward(train, train_truth, test, protocol), _backward(train, train_truth, test, protocol)
+
+
+def _forward(train: _Images, train_truth: Points, test: _Images, protocol: Protocol) -> Points:
+    """Normalised errors (n, P) of annotated points; NaN where a point is not annotated."""
+    regressor = fit(complete(_flat(train.landmarks)), train_truth, protocol.ridge_forward)
+    predicted = regressor.predict(fill(_flat(test.landmarks), column_means(_flat(train.landmarks))))
+    distances = np.linalg.norm(predicted.reshape(test.truth.shape) - test.truth, axis=-1)
+    return np.asarray(distances / test.lengths[:, None])
+
+
+def _backward(train: _Images, train_truth: Points, test: _Images, protocol: Protocol) -> Points:
+    """Mean normalised error (K,) of each landmark over the test images where it is present."""
+    test_truth = fill(_flat(test.truth), column_means(_flat(train.truth)))
+    errors = np.ones(train.landmarks.shape[1])
+    for k in range(len(errors)):
+        fitted, measured = (np.isfinite(images.landmarks[:, k, 0]) for images in (train, test))
+        if fitted.sum() >= MIN_BACKWARD_IMAGES and measured.any():
+            regressor = fit(train_truth[fitted], train.landmarks[fitted, k], protocol.ridge_backward)
+            distances = np.linalg.norm(regressor.predict(test_truth[measured]) - test.landmarks[measured, k], axis=-1)
+            errors[k] = np.mean(distances / test.lengths[measured])
+    return errors
+
+
+def _flat(points: Points) -> Points:
+    return points.reshape(len(points), -1)
+
+
+def _mean_of_known(errors: Points, axis: int) -> Points:
+    known = np.isfinite(errors)
+    count = known.sum(axis=axis)
+    return np.asarray(np.where(count > 0, np.where(known, errors, 0).sum(axis=axis) / np.maximum(count, 1), np.nan))
+
+
+def _ced(errors: Points) -> tuple[float, ...]:
+    ascending = np.sort(errors[np.isfinite(errors)])
+    return tuple((np.cumsum(ascending) / np.arange(1, len(ascending) + 1)).tolist())
