@@ -1,0 +1,116 @@
+"""The training loop: a kill at any moment changes nothing; every method ends as a detector."""
+
+from collections.abc import Callable
+
+import pytest
+import safetensors.torch
+import torch
+
+from uldscale import files
+from uldscale.detector import LandmarkDetector
+from uldscale.labels import LabelTable
+from uldscale.training import checkpoints
+from uldscale.training.checkpoints import Position
+from uldscale.training.loop import Training
+from uldscale.training.schedule import Stage
+
+METHODS = [Stage.D_ULD, Stage.POSE_PROXY, Stage.D_ULD_PP]
+
+
+class Killed(Exception):
+    pass
+
+
+def weights(training: Training, stage: Stage) -> dict[str, torch.Tensor]:
+    path = files.join(training.run.method(stage.value), "network.safetensors")
+    return safetensors.torch.load(files.read_bytes(path))
+
+
+def losses(training: Training) -> dict[tuple[str, int], float]:
+    """Loss by stage and step; a step that was done twice counts once, and must not differ."""
+    found: dict[tuple[str, int], float] = {}
+    for event in training.run.read_metrics():
+        if event["event"] == "step":
+            key = (event["stage"], event["step"])
+            assert found.setdefault(key, event["loss"]) == event["loss"], key
+    return found
+
+
+@pytest.fixture
+def whole(make_training: Callable[..., Training]) -> Training:
+    training = make_training("whole")
+    training.run_all()
+    return training
+
+
+@pytest.mark.parametrize("calls", [2, 6, 9, 13], ids=lambda calls: f"killed in step {calls}")
+def test_n_steps_kill_m_steps(whole: Training, make_training: Callable[..., Training], calls: int) -> None:
+    killed = make_training("killed")
+    kill_after(killed, calls)
+    with pytest.raises(Killed):
+        killed.run_all()
+    resumed = make_training("killed")
+    resumed.run_all()
+    assert losses(resumed) == losses(whole)
+    for stage in METHODS:
+        ours, theirs = weights(whole, stage), weights(resumed, stage)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+    first, second = LabelTable.read(whole.run.labels), LabelTable.read(resumed.run.labels)
+    assert first.round == second.round
+    assert first.churn(second) == 0
+
+
+def kill_after(training: Training, calls: int) -> None:
+    """Let reading batches fail in the given step of the run, as a process that dies there."""
+    batches, count = training.batches, 0
+
+    def dying(*arguments: object) -> object:
+        nonlocal count
+        for batch in batches(*arguments):  # type: ignore[arg-type]
+            count += 1
+            if count == calls:
+                raise Killed
+            yield batch
+
+    training.batches = dying  # type: ignore[assignment]
+
+
+def test_methods_are_detectors(whole: Training) -> None:
+    for stage in METHODS:
+        detector = LandmarkDetector.load(whole.run.method(stage.value))
+        maps = whole.reader.read(whole.rows[:3], whole.rows[:3] * 0)
+        found = detector.locate({name: torch.from_numpy(values) for name, values in maps.items()})
+        assert found.points.shape == (3, 3, 2)
+        known = found.points[~torch.from_numpy(found.points).isnan().any(-1).numpy()]
+        assert ((known > 0.1 - 1 / 16) & (known < 0.9 + 1 / 16)).all()
+
+
+def test_a_finished_run_does_nothing(whole: Training, make_training: Callable[..., Training]) -> None:
+    before = len(whole.run.read_metrics())
+    make_training("whole").run_all()
+    assert len(whole.run.read_metrics()) == before
+
+
+def test_rounds(whole: Training) -> None:
+    """D-ULD: at its start, every second step and at its end; pose proxy: at its end; D-ULD++ as D-ULD, by pose."""
+    rounds = [event["by_pose"] for event in whole.run.read_metrics() if event["event"] == "relabel"]
+    assert rounds == [False, False, False, False, True, True, True]
+
+
+def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
+    folder = str(tmp_path)
+    done = Position(Stage.D_ULD, 500, 3)
+    files.write_bytes(files.join(folder, done.name, "engine.safetensors"), b"")
+    checkpoints.commit(folder, done)
+    later = Position(Stage.D_ULD, 1000, 4)
+    files.write_bytes(files.join(folder, later.name, "engine.safetensors"), b"")
+    found = checkpoints.latest(folder)
+    assert found == (done, files.join(folder, done.name))
+    for step in (1000, 1500, 2000):
+        checkpoints.commit(folder, Position(Stage.D_ULD, step, 4))
+    assert files.names(folder) == [Position(Stage.D_ULD, step, 4).name for step in (1500, 2000)]
+
+
+def test_positions_sort_by_time() -> None:
+    positions = [Position(stage, step, 0) for stage in Stage for step in (0, 5, 100_000)]
+    assert sorted(position.name for position in positions) == [position.name for position in positions]

@@ -1,0 +1,153 @@
+"""The command line: the only place that turns our errors into one line and an exit code.
+
+0 done; 1 a bug (traceback); 2 the user's turn; 3 incomplete: the same command goes on.
+Heavy imports happen inside the verbs, so that `--help` answers at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from uldscale.errors import UldscaleError
+
+app = typer.Typer(
+    help="Discover object landmarks without annotations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+store_app = typer.Typer(help="Look after a feature store.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
+JobFile = Annotated[str, typer.Argument(help="YAML file of the run, such as jobs/faces68.yaml", metavar="JOB")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value, over the file", metavar="[KEY=VALUE]...")]
+
+
+@app.command()
+def demo(overrides: Overrides = None) -> None:
+    """The whole pipeline on the embedded default: synthetic faces, a few minutes on 2 cores."""
+    from importlib.resources import files
+
+    run(str(files("uldscale") / "demo.yaml"), overrides)
+
+
+@app.command()
+def run(job: JobFile, overrides: Overrides = None) -> None:
+    """The whole pipeline of a job; running it again does what is missing."""
+    from uldscale.stages.report import print_summary
+
+    pipeline = _pipeline(job, overrides)
+    print_summary(pipeline.run_all(), pipeline.run.report)
+
+
+@app.command()
+def index(job: JobFile, overrides: Overrides = None) -> None:
+    """List, check and measure the images of a job."""
+    _pipeline(job, overrides).index()
+
+
+@app.command()
+def extract(job: JobFile, overrides: Overrides = None) -> None:
+    """Compute diffusion features into the feature store."""
+    _pipeline(job, overrides).extract()
+
+
+@app.command()
+def train(job: JobFile, overrides: Overrides = None) -> None:
+    """Train all stages on the feature store."""
+    _pipeline(job, overrides).train()
+
+
+@app.command()
+def evaluate(job: JobFile, overrides: Overrides = None) -> None:
+    """Measure all methods, into result.json."""
+    from uldscale.stages.report import print_summary
+
+    print_summary(_pipeline(job, overrides).evaluate(), None)
+
+
+@app.command()
+def report(job: JobFile, overrides: Overrides = None) -> None:
+    """Write report.html from what a run has."""
+    typer.echo(_pipeline(job, overrides).report())
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="model/ folder of a finished run")],
+    images: Annotated[list[str], typer.Argument(help="image files or folders")],
+    json: Annotated[bool, typer.Option("--json", help="print landmarks as one JSON document")] = False,
+    overlay: Annotated[str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")] = None,
+) -> None:
+    """Find landmarks on images."""
+    from uldscale.stages.predict import predict as find
+
+    find(model, images, as_json=json, overlay=overlay)
+
+
+@app.command()
+def plan(
+    job: JobFile,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="GPU to plan for, such as a100, h100, l4")] = "a100",
+) -> None:
+    """Bytes, objects, FLOPs, GPU-hours and money of a job, before anyone asks for a GPU."""
+    from uldscale.job import load_job
+    from uldscale.stages.plan import print_plan
+
+    print_plan(load_job(job, overrides or []), gpu)
+
+
+@app.command()
+def status(run: Annotated[str, typer.Argument(help="run folder, such as runs/faces68")]) -> None:
+    """How far a run is, how fast, until when; reads files only."""
+    from uldscale.stages.status import print_status
+
+    print_status(run)
+
+
+@app.command()
+def pretrain(job: JobFile, overrides: Overrides = None) -> None:
+    """Train a small latent diffusion model on your own images, in diffusers format."""
+    from uldscale.stages.pretrain import pretrain as train_model
+
+    train_model(job, overrides or [])
+
+
+@store_app.command("info")
+def store_info(store: Annotated[str, typer.Argument(help="feature store")]) -> None:
+    """What a store holds and what made it."""
+    from uldscale.stages.inspect_store import print_info
+
+    print_info(store)
+
+
+@store_app.command("verify")
+def store_verify(
+    store: Annotated[str, typer.Argument(help="feature store")],
+    repair: Annotated[bool, typer.Option(help="drop the records of bad shards, so that the next run rewrites them")] = False,
+) -> None:
+    """Read every byte of a store and check it."""
+    from uldscale.stages.inspect_store import verify
+
+    verify(store, repair=repair)
+
+
+def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ignore[name-defined]  # noqa: F821
+    from uldscale.job import load_job
+    from uldscale.pipeline import Pipeline
+
+    return Pipeline(load_job(job, overrides or []))
+
+
+def main() -> None:
+    """Entry point of the `uldscale` command."""
+    try:
+        app()
+    except UldscaleError as error:
+        typer.echo(f"uldscale: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("uldscale: interrupted; the same command goes on from here", err=True)
+        sys.exit(3)

@@ -1,0 +1,141 @@
+"""The public face of a trained model: load, call on images, save.
+
+    detector = LandmarkDetector.load("runs/faces68/model")
+    landmarks = detector(["a.jpg", "b.png"])
+    landmarks.points            # (2, K, 2) pixels of each image, NaN where a landmark is missing
+
+A model folder holds config.json, network.safetensors, codec.safetensors and clusters.safetensors. The diffusion model is named by
+its folder or hub id and checked by the hash of its weights.
+
+B images, K landmarks, Q poses, G grid side.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uldscale import files
+from uldscale.clustering.exemplars import keep
+from uldscale.clustering.two_stage import Clusters, assign_poses, label
+from uldscale.config import Settings, validate
+from uldscale.data.images import crop, decode
+from uldscale.diffusion.backbone import Backbone
+from uldscale.diffusion.extractor import Extractor, FeatureConfig
+from uldscale.errors import ModelError
+from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
+from uldscale.models.network import Network, NetworkConfig
+
+Image = str | NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Landmarks of some images."""
+
+    points: NDArray[np.float32]
+    """(B, K, 2) x, y; NaN where missing."""
+    scores: NDArray[np.float32]
+    """(B, K) detector confidence in [0, 1]; 0 where missing."""
+    poses: NDArray[np.int64]
+    """(B,) pose cluster of each image; 0 for a model without poses."""
+
+
+class DetectorConfig(Settings):
+    """What a model folder says of itself."""
+
+    features: FeatureConfig
+    weight_hash: str
+    image_size: int
+    network: NetworkConfig
+    keypoints: KeypointConfig
+    num_landmarks: int
+    border: float
+    """Share of the crop on each side in which no landmark is sought."""
+
+
+class LandmarkDetector:
+    """Finds the K discovered landmarks on images, or on stored features of images."""
+
+    def __init__(self, config: DetectorConfig, network: Network, codec: Arrays, clusters: Clusters) -> None:
+        self.config = config
+        self.network = network.eval()
+        self.clusters = clusters
+        self._codec = codec
+        self._extractor: Extractor | None = None
+
+    @classmethod
+    def load(cls, folder: str, device: str = "cpu") -> "LandmarkDetector":
+        """The detector in a model folder. Raises ModelError when the folder is not one."""
+        if not files.exists(files.join(folder, "config.json")):
+            raise ModelError(f"{folder!r} is not a model folder (no config.json); give the model/ folder of a finished run")
+        config = validate(DetectorConfig, files.read_json(files.join(folder, "config.json")), files.join(folder, "config.json"))
+        weights = safetensors.torch.load(files.read_bytes(files.join(folder, "network.safetensors")))
+        codec = safetensors.numpy.load(files.read_bytes(files.join(folder, "codec.safetensors")))
+        clusters = safetensors.numpy.load(files.read_bytes(files.join(folder, "clusters.safetensors")))
+        network = Network.from_weights(weights, config.network).to(device)
+        return cls(config, network, codec, Clusters.from_arrays(clusters))
+
+    def save(self, folder: str) -> None:
+        """Write the model folder; config.json comes last, so that a folder with it is whole."""
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        files.write_bytes(files.join(folder, "network.safetensors"), safetensors.torch.save(weights))
+        files.write_bytes(files.join(folder, "codec.safetensors"), safetensors.numpy.save(self._codec))
+        files.write_bytes(files.join(folder, "clusters.safetensors"), safetensors.numpy.save(self.clusters.arrays()))
+        files.write_json(files.join(folder, "config.json"), self.config.model_dump(mode="json"))
+
+    def __call__(self, images: Sequence[Image], boxes: Sequence[Box] | None = None) -> Landmarks:
+        """Landmarks in pixels of each image.
+
+        `images` are paths, URIs or (H, W, 3) uint8 RGB arrays; `boxes` the object's (x0, y0, x1, y1) in each, by default the whole
+        image. Raises DataError for an image that cannot be read.
+        """
+        pictures = [decode(image) if isinstance(image, str) else image for image in images]
+        areas = np.array(boxes or [(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures], np.float32)
+        size = self.config.image_size
+        crops = np.stack([crop(picture, tuple(area), size) for picture, area in zip(pictures, areas, strict=True)])
+        found = self.locate(self._features(crops))
+        points = areas[:, None, :2] + found.points * (areas[:, None, 2:] - areas[:, None, :2])
+        return Landmarks(points, found.scores, found.poses)
+
+    def _features(self, crops: NDArray[np.uint8]) -> dict[str, Tensor]:
+        if self._extractor is None:
+            self._extractor = self._open_extractor()
+        names = [f"image-{number}" for number in range(len(crops))]
+        return {name: torch.from_numpy(maps) for name, maps in self._extractor.encode(crops, names, self._codec).items()}
+
+    def _open_extractor(self) -> Extractor:
+        backbone = Backbone.load(self.config.features.backbone, next(self.network.parameters()).device)
+        if backbone.weight_hash != self.config.weight_hash:
+            raise ModelError(
+                f"diffusion model {backbone.name!r} has weights {backbone.weight_hash[:12]}, but this detector was trained on "
+                f"{self.config.weight_hash[:12]}; give the folder or revision that it was trained on"
+            )
+        return Extractor(backbone, self.config.features)
+
+    @torch.no_grad()
+    def locate(self, features: Mapping[str, Tensor]) -> Landmarks:
+        """Landmarks in unit coordinates from encoded features (B, T, L, C, H, W) by resolution."""
+        device = next(self.network.parameters()).device
+        outputs = self.network({name: maps.to(device) for name, maps in features.items()})
+        inside = inside_border(outputs.logits, self.config.border)
+        found = detect(outputs.logits.sigmoid(), self.config.keypoints, inside)
+        descriptors = sample(outputs.descriptors, found.points)
+        valid, codes = found.valid.cpu().numpy(), self.network.codes(outputs.logits).cpu().numpy()
+        poses = assign_poses(codes, self.clusters)
+        image, _ = np.nonzero(valid)
+        landmark, distance = label(descriptors.cpu().numpy()[valid], poses[image], self.clusters)
+        kept = keep(image, landmark, distance)
+        points = np.full((len(codes), self.config.num_landmarks, 2), np.nan, np.float32)
+        scores = np.zeros(points.shape[:2], np.float32)
+        points[image[kept], landmark[kept]] = found.points.cpu().numpy()[valid][kept]
+        scores[image[kept], landmark[kept]] = found.scores.cpu().numpy()[valid][kept]
+        return Landmarks(points, scores, poses)

@@ -1,0 +1,80 @@
+"""The story of a run: index, extract, zero-shot, train with relabelling, evaluate, report.
+
+Every arrow is a thing at rest in the run folder, so each step does only what is missing, and a killed run goes on where it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from uldscale.data.index import ImageIndex
+from uldscale.job import Job
+from uldscale.runs import RunFolder
+from uldscale.stages import evaluate as evaluation
+from uldscale.stages.evaluate import METHODS
+from uldscale.stages.extract import extract, store_root
+from uldscale.stages.index import build_index
+from uldscale.stages.report import write_report
+from uldscale.stages.train import train
+from uldscale.stages.zero_shot import zero_shot
+from uldscale.store.features import FeatureStore
+
+
+class Pipeline:
+    """The steps of one job, each of which can be run alone."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.run = RunFolder.create(job.root, job.model_dump(mode="json"), job.identity())
+
+    def index(self) -> ImageIndex:
+        """Images to index.parquet."""
+        with self.timed("index"):
+            return build_index(self.job.data, self.run.index)
+
+    def extract(self) -> FeatureStore:
+        """Images to the feature store."""
+        index = self.index()
+        with self.timed("extract"):
+            return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
+
+    def train(self) -> None:
+        """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
+        index, store = self.index(), self.store()
+        with self.timed("zero_shot"):
+            zero_shot(self.job.zero_shot, index, store, self.job.data.roi.border, self.run)
+        with self.timed("train"):
+            border = self.job.data.roi.border
+            train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
+        self.run.publish(METHODS[-1])
+
+    def evaluate(self) -> dict[str, Any]:
+        """Detectors to result.json."""
+        index, store = self.index(), self.store()
+        with self.timed("evaluate"):
+            evaluation.locate(index, store, self.run)
+        return evaluation.evaluate(self.job.evaluate, index, store, self.run, self.job.name)
+
+    def report(self) -> str:
+        """All results to report.html; returns its path."""
+        return write_report(self.index(), self.store(), self.run, self.job.name)
+
+    def run_all(self) -> dict[str, Any]:
+        """The whole story; returns the result."""
+        self.extract()
+        self.train()
+        result = self.evaluate()
+        self.report()
+        return result
+
+    def store(self) -> FeatureStore:
+        """The complete feature store of this run."""
+        store = FeatureStore.open(store_root(self.job.extract, self.run))
+        store.require_complete()
+        return store
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the seconds of a block to the run's account."""
+        with self.run.timed(stage):
+            yield

@@ -1,0 +1,250 @@
+"""The verb `pretrain`: a small latent diffusion model of the user's own images, as a folder in diffusers layout.
+
+Law: n steps, a kill and the same command again give the model that an undisturbed run gives. Until the end all work is
+in `<output>.partial`; `output` appears whole.
+"""
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, Self
+
+import numpy as np
+import safetensors.torch
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from uldscale import files
+from uldscale.config import Settings
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.diffusion import pretraining
+from uldscale.diffusion.optimisation import Optimisation, Shares, generator
+from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
+from uldscale.errors import ConfigError
+
+_LINE_SECONDS = 10.0
+_SETTINGS = "pretraining.json"
+Draw = Callable[[torch.Generator], tuple[Tensor, ...]]
+
+
+class PretrainConfig(Settings):
+    """A small latent diffusion model and what it is trained on."""
+
+    output: str
+    """Local folder of the model."""
+    data: DataConfig
+    """Images; only the training split is used, and no annotation."""
+    vae: VaeConfig = VaeConfig()
+    unet: UnetConfig = UnetConfig()
+    mirror: bool = True
+    """Train on the mirror images as well."""
+    seed: int = 0
+    """Start weights, batches and noise."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Of the arithmetic; weights and moments are float32 in any case."""
+    shares: int = Field(1, ge=1)
+    """Parts of a batch that are computed side by side; the number of cores is best on a CPU that others use as well."""
+    checkpoint_steps: int = Field(250, ge=1)
+    """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        wanted = 2 ** (len(self.vae.channels) + len(self.unet.channels) - 2)
+        if self.data.size % wanted:
+            raise ValueError(f"data.size must be a multiple of {wanted} for these levels, got {self.data.size}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What the weights depend on."""
+        return self.model_dump(mode="json", exclude={"output", "shares", "checkpoint_steps"})
+
+    def resumable(self) -> dict[str, Any]:
+        """What must stay the same when a run goes on: the UNet may get more or fewer steps."""
+        tree = self.identity()
+        del tree["unet"]["optimisation"]["steps"]
+        return tree
+
+
+def pretrain(config: PretrainConfig, job: str) -> str:
+    """Train, or go on training, and write the model; gives its folder. `job` is the job file that the README names.
+
+    Raises ConfigError when the output or its partial folder was made with other settings, DataError without images.
+    """
+    output = config.output.rstrip("/")
+    _require_same(config.identity(), output)
+    if files.exists(f"{output}/{_SETTINGS}"):
+        files.remove(f"{output}.partial")
+        print(f"{output} is there already, made with these settings", flush=True)
+        return output
+    _require_same(config.resumable(), f"{output}.partial")
+    files.write_json(f"{output}.partial/{_SETTINGS}", config.resumable())
+    index = _index(config.data, f"{output}.partial/index.parquet")
+    images = _images(index, config.data.size, f"{output}.partial/images.safetensors")
+    training = _Training(config, images, f"{output}.partial")
+    vae, latents = training.autoencoder()
+    unet = training.denoiser(latents)
+    _write_model(vae, unet, f"{output}.partial/model")
+    files.write_json(f"{output}.partial/model/{_SETTINGS}", config.identity())
+    readme = _readme(config, job, len(images), index.fingerprint(), vae, unet)
+    files.write_bytes(f"{output}.partial/model/README.md", readme.encode())
+    os.replace(f"{output}.partial/model", output)
+    files.remove(f"{output}.partial")
+    return output
+
+
+class _Training:
+    """Both trainings of one run, each with a checkpoint file in `folder`; images uint8 (n, S, S, 3)."""
+
+    def __init__(self, config: PretrainConfig, images: Tensor, folder: str) -> None:
+        self.config, self.folder, self.images = config, folder, images
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def autoencoder(self) -> tuple[AutoencoderKL, Tensor]:
+        """The trained autoencoder and the scaled latents (n, 4, S, S) of all images and their mirror images."""
+        config = self.config.vae
+        torch.manual_seed(self.config.seed)
+        vae = pretraining.make_vae(config, self.config.data.size).to(self.device)
+
+        def draw(random: torch.Generator) -> tuple[Tensor, ...]:
+            chosen = torch.randint(len(self.images), (config.optimisation.batch,), generator=random)
+            batch = pretraining.pixels(self.images[chosen])
+            if self.config.mirror:
+                flip = torch.rand(len(batch), generator=random) < 0.5
+                batch = torch.where(flip.view(-1, 1, 1, 1), batch.flip(-1), batch)
+            return batch, torch.randn(pretraining.latent_shape(config, batch), generator=random)
+
+        def loss(batch: Tensor, noise: Tensor) -> Tensor:
+            return pretraining.vae_loss(vae, batch, noise, config)
+
+        self._run("vae", Optimisation(vae, config.optimisation), draw, loss)
+        latents = self._latents(vae)
+        scale = pretraining.unit_scale(latents)
+        vae.register_to_config(scaling_factor=scale)
+        return vae, latents * scale
+
+    def denoiser(self, latents: Tensor) -> UNet2DConditionModel:
+        """The trained UNet of scaled latents (n, 4, S, S)."""
+        config = self.config.unet
+        torch.manual_seed(self.config.seed)
+        unet = pretraining.make_unet(config, latents.shape[-1]).to(self.device)
+        alphas_cumprod = pretraining.make_scheduler().alphas_cumprod.to(self.device)
+
+        def draw(random: torch.Generator) -> tuple[Tensor, ...]:
+            chosen = latents[torch.randint(len(latents), (config.optimisation.batch,), generator=random)]
+            noise = torch.randn(chosen.shape, generator=random)
+            return chosen, noise, pretraining.stratified_timesteps(len(chosen), random)
+
+        def loss(batch: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+            return pretraining.denoising_loss(unet, batch, noise, timesteps, alphas_cumprod)
+
+        self._run("unet", Optimisation(unet, config.optimisation), draw, loss)
+        return unet
+
+    def _run(self, name: str, optimisation: Optimisation, draw: Draw, loss: Callable[..., Tensor]) -> None:
+        """All steps that the checkpoint lacks."""
+        checkpoint, total = f"{self.folder}/{name}.safetensors", optimisation.config.steps
+        if files.exists(checkpoint):
+            optimisation.restore(safetensors.torch.load(files.read_bytes(checkpoint)))
+        lines = _Lines(name, optimisation.step, total, optimisation.config.batch)
+        with Shares(self.config.shares, self.device, self.config.precision == "bf16") as shares:
+            while optimisation.step < total:
+                batch = draw(generator(self.config.seed, name, optimisation.step))
+                value, gradients = shares.gradients(optimisation.parameters, loss, batch)
+                optimisation.update(gradients)
+                lines.step(optimisation.step, value)
+                if optimisation.step % self.config.checkpoint_steps == 0 or optimisation.step == total:
+                    files.write_bytes(checkpoint, safetensors.torch.save(optimisation.state()))
+        optimisation.finish()
+
+    @torch.no_grad()
+    def _latents(self, vae: AutoencoderKL) -> Tensor:
+        """Posterior means (n, 4, S, S), float32 on the CPU; mirror images behind the images."""
+        means = []
+        for flipped in (False, True)[: 1 + self.config.mirror]:
+            for part in torch.split(self.images, 32):
+                batch = pretraining.pixels(part).to(self.device)
+                means.append(vae.encode(batch.flip(-1) if flipped else batch).latent_dist.mean.cpu())
+        return torch.cat(means)
+
+
+class _Lines:
+    """One line of loss and speed every ten seconds."""
+
+    def __init__(self, name: str, step: int, total: int, batch: int) -> None:
+        self.name, self.first, self.total, self.batch = name, step, total, batch
+        self.losses, self.last = list[float](), time.monotonic()
+
+    def step(self, step: int, loss: float) -> None:
+        """Take note of a step, and print when it is time or the end."""
+        self.losses.append(loss)
+        seconds = time.monotonic() - self.last
+        if seconds < _LINE_SECONDS and step < self.total:
+            return
+        rate, mean = len(self.losses) / seconds, sum(self.losses) / len(self.losses)
+        speed = f"{rate * self.batch:.1f} images/s, {(self.total - step) / rate / 60:.0f} min left"
+        print(f"{self.name} step {step}/{self.total}: loss {mean:.4f}, {speed}", flush=True)
+        self.losses, self.last = [], time.monotonic()
+
+
+def _index(config: DataConfig, path: str) -> ImageIndex:
+    if not files.exists(path):
+        ImageIndex.build(config).write(path)
+    return ImageIndex.read(path)
+
+
+def _images(index: ImageIndex, size: int, path: str) -> Tensor:
+    """All usable training images, uint8 (n, size, size, 3); decoded once, since a resumed run needs them at once."""
+    if not files.exists(path):
+        with ThreadPoolExecutor() as pool:
+            crops = np.stack(list(pool.map(lambda row: index.load(int(row), size), index.rows("train"))))
+        files.write_bytes(path, safetensors.torch.save({"images": torch.from_numpy(crops)}))
+    return safetensors.torch.load(files.read_bytes(path))["images"]
+
+
+def _require_same(wanted: dict[str, Any], folder: str) -> None:
+    path = f"{folder}/{_SETTINGS}"
+    if not files.exists(path):
+        if files.names(folder):
+            raise ConfigError(f"{folder} is there, but not from `uldscale pretrain`; give another output")
+        return
+    made = files.read_json(path)
+    if made != wanted:
+        keys = ", ".join(key for key in wanted if made.get(key) != wanted[key])
+        raise ConfigError(f"{folder} was made with other settings ({keys}); give another output or remove it")
+
+
+def _write_model(vae: AutoencoderKL, unet: UNet2DConditionModel, folder: str) -> None:
+    files.remove(folder)
+    vae.half().save_pretrained(f"{folder}/vae")
+    unet.half().save_pretrained(f"{folder}/unet")
+    pretraining.make_scheduler().save_pretrained(f"{folder}/scheduler")
+    prompt = {"prompt_embeds": torch.zeros(1, pretraining.PROMPT_WIDTH)}
+    files.write_bytes(f"{folder}/prompt_embeds.safetensors", safetensors.torch.save(prompt))
+
+
+def _readme(
+    config: PretrainConfig, job: str, images: int, fingerprint: str, vae: AutoencoderKL, unet: UNet2DConditionModel
+) -> str:
+    mirrored = " and their mirror images" if config.mirror else ""
+    vae_steps, unet_steps = config.vae.optimisation, config.unet.optimisation
+    return f"""# A small latent diffusion model
+
+In diffusers layout: `vae/` (AutoencoderKL, {vae.num_parameters() / 1e6:.2f} M parameters), `unet/`
+(UNet2DConditionModel, {unet.num_parameters() / 1e6:.2f} M), `scheduler/`, and `prompt_embeds.safetensors`, the one
+prompt (zeros) it was trained with, in place of a text encoder. Weights are float16.
+
+Trained without annotations on {images} images{mirrored} at {config.data.size} px, index {fingerprint}:
+
+    data: {config.data.model_dump(exclude_defaults=True)}
+
+- autoencoder: {vae_steps.steps} steps of {vae_steps.batch} images
+- UNet: {unet_steps.steps} steps of {unet_steps.batch} images, noise prediction, moving average of the weights
+
+All settings are in `pretraining.json`. To make it again:
+
+    uldscale pretrain {shlex.quote(job)}
+"""

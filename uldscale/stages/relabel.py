@@ -1,0 +1,98 @@
+"""The relabel service: one named actor that clusters what all ranks found and hands the labels back to all of them.
+
+Laws: a round is on disk before anyone sees it. The service has no state that its files don't have, so a restarted one goes on. A
+round made twice is the same twice.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from uldscale.clustering.two_stage import ClusterConfig
+from uldscale.labels import LabelTable, prune
+from uldscale.runs import RunFolder
+from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
+from uldscale.training.relabelling import Keypoints, cluster
+
+
+class Relabeller:
+    """Makes rounds of pseudo-labels and keeps them in a folder; a plain object, which the service wraps in an actor."""
+
+    def __init__(self, config: ClusterConfig, run: RunFolder, *, seed: int, keep_rounds: int) -> None:
+        self._config, self._run, self._seed, self._keep_rounds = config, run, seed, keep_rounds
+        self._parts: dict[int, Keypoints] = {}
+
+    def add(self, part: int, keypoints: Keypoints) -> None:
+        """Take the keypoints of one rank."""
+        self._parts[part] = keypoints
+
+    def make(self, number: int, by_pose: bool, parts: int) -> None:
+        """Cluster the keypoints of all ranks into round `number` and write it."""
+        keypoints = Keypoints.joined([self._parts.pop(part) for part in range(parts)])
+        previous = LabelTable.read(self._run.labels, number - 1) if number > 0 else None
+        table = cluster(keypoints, self._config, number=number, by_pose=by_pose, seed=self._seed, previous=previous)
+        table.write(self._run.labels)
+        prune(self._run.labels, self._keep_rounds)
+        self._run.log(event="relabel", round=number, by_pose=by_pose, **_figures(table, previous, keypoints))
+
+    def labels(self, number: int) -> LabelTable:
+        """The labels of a round."""
+        return LabelTable.read(self._run.labels, number)
+
+
+def _figures(table: LabelTable, previous: LabelTable | None, keypoints: Keypoints) -> dict[str, float]:
+    images = len(keypoints.rows)
+    figures = {
+        "keypoints_per_image": round(len(keypoints.row) / images, 3),
+        "labels_per_image": round(len(table.row) / images, 3),
+        "distance": round(float(table.distance.mean()), 5),
+    }
+    if previous is not None:
+        figures["churn"] = round(table.churn(previous), 5)
+    return figures
+
+
+class RelabelClient:
+    """What a training rank sees of the service."""
+
+    def __init__(self, name: str) -> None:
+        self._service: Any = ray.get_actor(name, NAMESPACE)
+
+    def __call__(self, number: int, by_pose: bool, keypoints: Keypoints) -> LabelTable:
+        """Give this rank's keypoints, get the labels of all images; every rank calls this."""
+        ray.get(self._service.add.remote(rank(), keypoints))
+        barrier()
+        if rank() == 0:
+            ray.get(self._service.make.remote(number, by_pose, world_size()))
+        barrier()
+        table: LabelTable = ray.get(self._service.labels.remote(number))
+        return table
+
+
+@contextmanager
+def relabel_service(relabeller: Relabeller, name: str, runtime: RuntimeConfig) -> Iterator[str]:
+    """The service as a named actor for as long as the block runs; yields its name."""
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "num_gpus": runtime.gpus_for_clustering, "max_restarts": -1}
+    actor = ray.remote(_Service).options(**options).remote(relabeller)
+    try:
+        yield name
+    finally:
+        ray.kill(actor)
+
+
+class _Service:
+    """The actor around a relabeller."""
+
+    def __init__(self, relabeller: Relabeller) -> None:
+        self._relabeller = relabeller
+
+    def add(self, part: int, keypoints: Keypoints) -> None:
+        self._relabeller.add(part, keypoints)
+
+    def make(self, number: int, by_pose: bool, parts: int) -> None:
+        self._relabeller.make(number, by_pose, parts)
+
+    def labels(self, number: int) -> LabelTable:
+        return self._relabeller.labels(number)

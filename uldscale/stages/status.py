@@ -1,0 +1,67 @@
+"""The verb `status`: how far a run is, how fast, until when. Reads files only, so it works beside a running job and after it."""
+
+from typing import Any
+
+import typer
+
+from uldscale import files
+from uldscale.errors import DataError, StoreError
+from uldscale.runs import RunFolder
+from uldscale.store.features import FeatureStore
+from uldscale.training import checkpoints
+from uldscale.training.schedule import Stage, TrainConfig
+
+RECENT = 8
+"""Log lines from which the speed is taken."""
+
+
+def print_status(root: str) -> None:
+    """Print one line a stage. Raises DataError when the folder is not a run folder."""
+    run = RunFolder(root)
+    if not files.exists(run.config):
+        raise DataError(f"{root!r} is not a run folder (no config.yaml); give a folder such as runs/faces68")
+    settings, metrics = run.read_config(), run.read_metrics()
+    typer.echo(f"extract   {_extraction(settings, run, metrics)}")
+    for stage, line in _training(TrainConfig.model_validate(settings["train"]), run, metrics).items():
+        typer.echo(f"{stage:<9} {line}")
+    typer.echo(f"evaluate  {'done' if files.exists(run.result) else 'not yet'}")
+    typer.echo(f"report    {run.report if files.exists(run.report) else 'not yet'}")
+
+
+def _extraction(settings: dict[str, Any], run: RunFolder, metrics: list[dict[str, Any]]) -> str:
+    try:
+        store = FeatureStore.open(settings["extract"]["store"]["root"] or run.store)
+    except StoreError:
+        return "not yet"
+    total, missing = store.spec.num_shards, len(store.missing_shards())
+    recent = [event for event in metrics if event["event"] == "shard"][-RECENT:]
+    line = f"{total - missing} of {total} shards"
+    if not missing or len(recent) < 2:
+        return line
+    pace = (recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)
+    return f"{line}, {pace:.1f} s a shard, {_duration(pace * missing)} left"
+
+
+def _training(config: TrainConfig, run: RunFolder, metrics: list[dict[str, Any]]) -> dict[str, str]:
+    """Steps done of each stage: those in the last checkpoint or, of the stage under way, those logged since."""
+    found = checkpoints.latest(run.checkpoints)
+    order = list(Stage)
+    lines = {}
+    for stage in order:
+        logged = [event for event in metrics if event["event"] == "step" and event["stage"] == stage.value]
+        total = config.of(stage).steps
+        passed = found is not None and order.index(stage) < order.index(found[0].stage)
+        done = total if passed else max([event["step"] for event in logged], default=0)
+        if found is not None and found[0].stage is stage:
+            done = max(done, found[0].step)
+        lines[stage.value] = f"{done} of {total} steps"
+        if 0 < done < total and logged:
+            pace = logged[-1]["step_seconds"]
+            lines[stage.value] += f", {pace:.3f} s a step, {_duration(pace * (total - done))} left"
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

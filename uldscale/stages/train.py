@@ -1,0 +1,67 @@
+"""The verb `train`: all stages of the schedule on the workers of Ray Train, with the relabel service beside them."""
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from uldscale.data.index import ImageIndex
+from uldscale.diffusion.extractor import FeatureConfig
+from uldscale.errors import DataError
+from uldscale.runs import RunFolder
+from uldscale.runtime.cluster import RuntimeConfig, connect, device
+from uldscale.runtime.trainer import fit
+from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
+from uldscale.store.features import FeatureStore
+from uldscale.training import checkpoints
+from uldscale.training.loop import Training
+from uldscale.training.schedule import Stage, TrainConfig
+
+
+def train(
+    config: TrainConfig,
+    features: FeatureConfig,
+    store_root: str,
+    index: ImageIndex,
+    border: float,
+    run: RunFolder,
+    runtime: RuntimeConfig,
+) -> None:
+    """Train what is not trained yet. Raises DataError when there are fewer training images than a batch holds."""
+    rows = index.rows("train")
+    if len(rows) < config.batch:
+        raise DataError(f"{len(rows)} usable training images are fewer than train.batch = {config.batch}; add images or lower it")
+    FeatureStore.open(store_root).require_complete()
+    if _finished(config, run):
+        return
+    connect(runtime)
+    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
+    plan = {
+        "config": config.model_dump(mode="json"),
+        "features": features.model_dump(mode="json"),
+        "run": run.root,
+        "store": store_root,
+        "rows": rows,
+        "border": border,
+    }
+    with relabel_service(relabeller, f"relabel-{secrets.token_hex(4)}", runtime) as service:
+        fit(train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime)
+
+
+def train_worker(plan: dict[str, Any]) -> None:
+    """What every worker runs."""
+    Training(
+        config=TrainConfig.model_validate(plan["config"]),
+        features=FeatureConfig.model_validate(plan["features"]),
+        run=RunFolder(plan["run"]),
+        store=FeatureStore.open(plan["store"]),
+        rows=np.asarray(plan["rows"]),
+        relabel=RelabelClient(plan["service"]),
+        border=plan["border"],
+        device=device(),
+    ).run_all()
+
+
+def _finished(config: TrainConfig, run: RunFolder) -> bool:
+    found = checkpoints.latest(run.checkpoints)
+    return found is not None and found[0].stage is Stage.D_ULD_PP and found[0].step == config.d_uld_pp.steps

@@ -1,0 +1,100 @@
+"""The verb behind the ZeroShot baseline (paper, Section 3.1): random pixels, k-means, nearest centroid, exemplars.
+
+The paper's text trains nothing here but uses the aggregated map. Features are instead mixed without parameters: each tap at each
+timestep has unit norm and counts the same.
+
+B images, M sampled pixels, K landmarks, F size of the mixed descriptor.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from uldscale import files
+from uldscale.clustering.exemplars import keep
+from uldscale.clustering.kmeans import assign, fit
+from uldscale.config import Settings
+from uldscale.data.index import ImageIndex
+from uldscale.models.uniform import uniform_descriptors
+from uldscale.predictions import Predictions
+from uldscale.runs import RunFolder
+from uldscale.runtime.progress import Progress
+from uldscale.store.features import FeatureStore
+from uldscale.store.reader import FeatureReader
+
+METHOD = "zero_shot"
+CHUNK = 64
+
+
+class ZeroShotConfig(Settings):
+    """Settings of the baseline."""
+
+    landmarks: int = Field(default=10, ge=2)
+    fit_images: int = Field(default=600, ge=1)
+    """Training images whose pixels are clustered."""
+    fit_pixels: int = Field(default=100, ge=1)
+    """Random pixels of each of them."""
+    pixels: int = Field(default=400, ge=1)
+    """Random pixels of each image in which landmarks are sought."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Descriptors at random pixels of images as they are (view 0)."""
+
+    store: FeatureStore
+    seed: int
+    border: float
+
+    def __call__(self, rows: NDArray[np.int64], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Pixels (B, count, 2) inside the border, drawn for each image on its own, and their descriptors (B, count, F)."""
+        drawn = np.stack([np.random.default_rng([self.seed, int(row)]).random((count, 2), np.float32) for row in rows])
+        points = self.border + (1 - 2 * self.border) * drawn
+        maps = FeatureReader(self.store).read(rows, np.zeros_like(rows))
+        features = {name: torch.from_numpy(values) for name, values in maps.items()}
+        scales = {name: torch.from_numpy(steps) for name, steps in self.store.scales().items()}
+        return points, uniform_descriptors(features, scales, torch.from_numpy(points)).numpy()
+
+
+def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder) -> None:
+    """Cluster pixels of the training images, then find K landmarks on every image; writes methods/zero_shot/predictions.parquet."""
+    path = files.join(run.method(METHOD), "predictions.parquet")
+    if files.exists(path):
+        return
+    sampler = _Sampler(store, config.seed, border)
+    centroids = _centroids(config, index, sampler)
+    rows = index.rows()
+    points = []
+    with Progress("zero-shot", len(rows)) as progress:
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            points.append(_landmarks(*sampler(chunk, config.pixels), centroids))
+            progress.advance(len(chunk))
+    ids = [index.row(int(row)).id for row in rows]
+    Predictions(ids, np.concatenate(points), np.zeros(len(rows), np.int64)).write(path)
+
+
+def _centroids(config: ZeroShotConfig, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:
+    train = index.rows("train")
+    count = min(config.fit_images, len(train))
+    rows = np.sort(np.random.default_rng(config.seed).choice(train, count, replace=False))
+    chunks = [rows[start : start + CHUNK] for start in range(0, count, CHUNK)]
+    descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in chunks])
+    return fit(descriptors.reshape(-1, descriptors.shape[-1]), config.landmarks, seed=config.seed)
+
+
+def _landmarks(
+    points: NDArray[np.float32], descriptors: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """For each cluster the pixel of each image that is nearest to the centroid: (B, K, 2), NaN where no pixel is in the cluster."""
+    num_images, count = points.shape[:2]
+    labels, distances = assign(descriptors.reshape(num_images * count, -1), centroids)
+    image = np.repeat(np.arange(num_images), count)
+    kept = keep(image, labels, distances)
+    found = np.full((num_images, len(centroids), 2), np.nan, np.float32)
+    found[image[kept], labels[kept]] = points.reshape(-1, 2)[kept]
+    return found

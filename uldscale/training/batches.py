@@ -1,0 +1,134 @@
+"""Training batches: two views of each image, with their transforms and pseudo-labels.
+
+Law: a batch is a pure function of (stage, step, labels); nothing here has state. So a resumed run sees the same batches, and the
+shares of all ranks together are the batch that one rank would see.
+
+B images of this rank's share, V views, K landmarks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uldscale.errors import UserError
+from uldscale.labels import LabelTable
+from uldscale.store.features import FeatureStore
+from uldscale.store.reader import FeatureReader
+from uldscale.store.sampling import balanced_rows, batch_rows, share
+from uldscale.training.schedule import Stage
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DenseLabels:
+    """The pseudo-labels of all rows of the store, by landmark."""
+
+    points: NDArray[np.float32]
+    """(N, K, 2) unit coordinates in view 0; NaN where an image has no exemplar."""
+    poses: NDArray[np.int64]
+    """(N,) pose of each image; -1 where it has no labels at all."""
+
+    @classmethod
+    def of(cls, table: LabelTable, num_rows: int, num_landmarks: int) -> "DenseLabels":
+        """Spread a label table over all rows."""
+        points = np.full((num_rows, num_landmarks, 2), np.nan, np.float32)
+        points[table.row, table.k] = np.stack([table.x, table.y], axis=-1)
+        poses = np.full(num_rows, -1, np.int64)
+        poses[table.row] = table.q
+        return cls(points, poses)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch."""
+
+    features: dict[str, Tensor]
+    """Stored maps (2 B, T, L, C, H, W) by resolution: the first view of every image, then the second view of every image."""
+    matrices: Tensor
+    """(2, B, 3, 3) unit coordinates of view 0 to those of the view."""
+    points: Tensor
+    """(B, K, 2) labelled points in view 0, NaN where missing; K = 0 without labels."""
+    poses: Tensor
+    """(B,) pose of each image, 0 without labels."""
+    noise: Tensor
+    """(B, Z) standard normal numbers for the pose VAE."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        features = {name: maps.to(device) for name, maps in self.features.items()}
+        others = (self.matrices, self.points, self.poses, self.noise)
+        return Batch(features, *(values.to(device) for values in others))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    rows: Integers
+    views: Integers
+    noise: NDArray[np.float32]
+
+
+class Batches:
+    """Draws, reads and completes batches of the training rows of a store."""
+
+    def __init__(self, store: FeatureStore, rows: Integers, *, batch: int, latent: int, seed: int, rank: int, world: int) -> None:
+        if store.spec.num_views < 2:
+            raise UserError(f"training compares views, but the store has {store.spec.num_views}; set extract.views.count to 2 or more")
+        if batch % world:
+            raise UserError(f"train.batch is {batch}, which {world} workers cannot share equally; make it a multiple of {world}")
+        self._reader = FeatureReader(store)
+        self._matrices = store.views()
+        self._rows, self._batch, self._latent = rows, batch, latent
+        self._seed, self._rank, self._world = seed, rank, world
+
+    def __call__(self, stage: Stage, steps: range, labels: DenseLabels | None) -> Iterator[Batch]:
+        """The batches of some steps of a stage, read ahead."""
+        draws = [self._draw(stage, step, labels) for step in steps]
+        requests = [(np.tile(draw.rows, 2), draw.views.reshape(-1)) for draw in draws]
+        for draw, features in zip(draws, self._reader.prefetch(requests), strict=True):
+            yield self._complete(draw, features, labels)
+
+    def _draw(self, stage: Stage, step: int, labels: DenseLabels | None) -> _Draw:
+        """Rows (B,), views (2, B) and noise of this rank at a step."""
+        seed = int(np.random.SeedSequence([self._seed, list(Stage).index(stage)]).generate_state(1)[0])
+        random = np.random.default_rng([seed, step])
+        rows = self._choose(stage, step, seed, labels)
+        views = _pairs(self._matrices.shape[1], len(rows), random)
+        if stage in (Stage.POSE_PROXY, Stage.D_ULD_PP):
+            # The pose code belongs to the image as it is: view 0 comes first, so that codes never mix with random rotations.
+            views[1] = np.where(views[0] == 0, views[1], views[0])
+            views[0] = 0
+        noise = random.standard_normal((len(rows), self._latent), np.float32)
+        mine = share(np.arange(len(rows)), self._rank, self._world)
+        return _Draw(rows[mine], views[:, mine], noise[mine])
+
+    def _choose(self, stage: Stage, step: int, seed: int, labels: DenseLabels | None) -> Integers:
+        if labels is None:
+            return self._rows[batch_rows(len(self._rows), self._batch, step, seed)]
+        labelled = self._rows[labels.poses[self._rows] >= 0]
+        if stage is Stage.D_ULD_PP:
+            return labelled[balanced_rows(labels.poses[labelled], self._batch, step, seed)]
+        return labelled[batch_rows(len(labelled), self._batch, step, seed)]
+
+    def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: DenseLabels | None) -> Batch:
+        rows = draw.rows
+        points = np.zeros((len(rows), 0, 2), np.float32) if labels is None else labels.points[rows]
+        poses = np.zeros(len(rows), np.int64) if labels is None else labels.poses[rows]
+        return Batch(
+            features={name: torch.from_numpy(maps) for name, maps in features.items()},
+            matrices=torch.from_numpy(self._matrices[rows[None], draw.views]),
+            points=torch.from_numpy(points),
+            poses=torch.from_numpy(poses),
+            noise=torch.from_numpy(draw.noise),
+        )
+
+
+def _pairs(num_views: int, count: int, random: np.random.Generator) -> Integers:
+    """Two different views for each of `count` images: (2, count)."""
+    first = random.integers(num_views, size=count)
+    second = (first + random.integers(1, num_views, size=count)) % num_views
+    return np.stack([first, second])

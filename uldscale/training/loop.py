@@ -1,0 +1,170 @@
+"""The training loop: every stage of the schedule, with rounds of pseudo-labels and checkpoints, on one rank of any number.
+
+Laws: n steps, a kill and m steps give what n + m steps give. A round of labels is made from the same weights by whoever makes it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uldscale import files
+from uldscale.clustering.two_stage import Clusters
+from uldscale.detector import DetectorConfig, LandmarkDetector
+from uldscale.diffusion.extractor import FeatureConfig
+from uldscale.labels import LabelTable
+from uldscale.models.network import Network
+from uldscale.runs import RunFolder
+from uldscale.runtime.cluster import barrier, rank, world_size
+from uldscale.runtime.engine import Engine, make_engine, read_weights
+from uldscale.store.features import FeatureStore
+from uldscale.store.reader import FeatureReader
+from uldscale.store.sampling import share
+from uldscale.training import checkpoints
+from uldscale.training.batches import Batches, DenseLabels
+from uldscale.training.checkpoints import Position
+from uldscale.training.objectives import Losses, Objective
+from uldscale.training.relabelling import Keypoints, describe
+from uldscale.training.schedule import TRAINED_PARTS, Stage, TrainConfig
+
+Relabel = Callable[[int, bool, Keypoints], LabelTable]
+"""Turns (round, by pose?, this rank's keypoints) into the labels of all images; called by every rank, returns the same to all."""
+
+
+@dataclass
+class Training:
+    """One rank's view of a training run."""
+
+    config: TrainConfig
+    features: FeatureConfig
+    run: RunFolder
+    store: FeatureStore
+    rows: NDArray[np.int64]
+    """Training rows of the store, of all ranks."""
+    relabel: Relabel
+    border: float
+    """Share of the crop on each side that lies outside the object."""
+    device: torch.device
+    network: Network = field(init=False)
+    labels: LabelTable | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.config.seed)
+        scales = {name: torch.from_numpy(steps) for name, steps in self.store.scales().items()}
+        self.network = Network(scales, len(self.store.spec.timesteps), self.config.network).to(self.device)
+        self.reader = FeatureReader(self.store)
+        self.batches = Batches(
+            self.store, self.rows, batch=self.config.batch, latent=self.config.network.vae.latent, seed=self.config.seed,
+            rank=rank(), world=world_size(),
+        )  # fmt: skip
+
+    def run_all(self) -> None:
+        """All stages, from the last checkpoint on."""
+        found = checkpoints.latest(self.run.checkpoints)
+        position = found[0] if found else Position(Stage.BOOTSTRAP, 0, -1)
+        if found:
+            self._restore(*found)
+        for stage in list(Stage)[list(Stage).index(position.stage) :]:
+            start = position if position.stage is stage else Position(stage, 0, position.round)
+            position = self._run_stage(start, found[1] if found and position is found[0] else None)
+
+    def _restore(self, position: Position, folder: str) -> None:
+        weights = read_weights(folder)
+        self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+        if position.round >= 0:
+            self.labels = LabelTable.read(self.run.labels, position.round)
+
+    def _run_stage(self, position: Position, checkpoint: str | None) -> Position:
+        """Train one stage to its end; returns where it ended."""
+        stage, settings = position.stage, self.config.of(position.stage)
+        if position.step == settings.steps:
+            return position
+        self.network.trainable(TRAINED_PARTS[stage])
+        objective = Objective(self.network, stage, self.config.losses)
+        engine = make_engine(
+            objective, self.config.engine, learning_rate=settings.learning_rate, warmup_steps=self.config.warmup_steps
+        )
+        if checkpoint and position.step > 0:
+            engine.load(checkpoint)
+        for steps in self._stretches(stage, position.step):
+            position = self._relabel_when_due(replace(position, step=steps.start))
+            self._train(engine, stage, steps)
+            position = replace(position, step=steps.stop)
+            if steps.stop == settings.steps:
+                position = self._finish(position)
+            self._save(engine, position)
+        return position
+
+    def _stretches(self, stage: Stage, start: int) -> list[range]:
+        """Runs of steps between two moments at which something else happens: a round of labels, a checkpoint, the end."""
+        settings = self.config.of(stage)
+        cuts = {start, settings.steps}
+        for every in (self.config.checkpoint_every, settings.relabel_every):
+            cuts |= set(range(0, settings.steps, every)) if every else set()
+        ordered = sorted(cut for cut in cuts if cut >= start)
+        return [range(first, last) for first, last in zip(ordered, ordered[1:], strict=False)]
+
+    def _relabel_when_due(self, position: Position) -> Position:
+        every = self.config.of(position.stage).relabel_every
+        if every is None or position.step % every:
+            return position
+        return self._make_round(position)
+
+    def _make_round(self, position: Position) -> Position:
+        mine = share(self.rows, rank(), world_size())
+        self.network.eval()
+        keypoints = describe(self.network, self.reader, mine, self.config.keypoints, self.border)
+        self.network.train()
+        self.labels = self.relabel(position.round + 1, position.stage is Stage.D_ULD_PP, keypoints)
+        return replace(position, round=position.round + 1)
+
+    def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
+        labels = None
+        if self.labels is not None:
+            labels = DenseLabels.of(self.labels, self.store.spec.num_rows, self.config.clusters.landmarks)
+        clock = time.monotonic()
+        for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
+            losses = engine(batch.to(self.device))
+            engine.step(losses["loss"])
+            if (step + 1) % self.config.log_every == 0 and rank() == 0:
+                self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
+
+    def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
+        values = {name: round(float(loss.detach()), 6) for name, loss in losses.items()}
+        self.run.log(event="step", stage=stage.value, step=step, step_seconds=round(seconds, 4), **values)
+
+    def _finish(self, position: Position) -> Position:
+        """At a stage's end: labels from the final weights, and the method as a detector of its own."""
+        if position.stage is Stage.BOOTSTRAP:
+            return position
+        position = self._make_round(position)
+        assert self.labels is not None
+        if rank() == 0:
+            detector = LandmarkDetector(
+                self._detector_config(), self.network, self.store.read_codec(), Clusters.from_arrays(self.labels.clusters)
+            )
+            detector.save(self.run.method(position.stage.value))
+            self.network.train()
+        return position
+
+    def _detector_config(self) -> DetectorConfig:
+        return DetectorConfig(
+            features=self.features,
+            weight_hash=self.store.spec.weight_hash,
+            image_size=self.store.spec.image_size,
+            network=self.config.network,
+            keypoints=self.config.keypoints,
+            num_landmarks=self.config.clusters.landmarks,
+            border=self.border,
+        )
+
+    def _save(self, engine: Engine, position: Position) -> None:
+        folder = files.join(self.run.checkpoints, position.name)
+        engine.save(folder)
+        barrier()
+        if rank() == 0:
+            checkpoints.commit(self.run.checkpoints, position)
+        barrier()

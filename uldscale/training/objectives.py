@@ -1,0 +1,104 @@
+"""What each stage minimises (paper, Sections 3.2 and 3.3), as modules that turn a batch into named losses.
+
+Law: every loss is a mean over images, or is formed over the points of all ranks, so that averaging the gradients of several workers
+gives the gradient of one worker with the whole batch.
+
+B images of this rank in two views, K landmarks, D descriptor size, G grid side.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from uldscale.losses.contrastive import descriptor_loss, latent_loss
+from uldscale.losses.elbo import elbo
+from uldscale.losses.heatmap import heatmap_loss, targets
+from uldscale.losses.silk import silk_loss
+from uldscale.models.keypoints import sample
+from uldscale.models.network import Network, Outputs
+from uldscale.models.views import apply
+from uldscale.runtime.cluster import gather
+from uldscale.training.batches import Batch
+from uldscale.training.schedule import LossConfig, Stage
+
+Losses = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """The network together with the losses of one stage; `forward` gives the losses by name, their weighted sum as "loss"."""
+
+    def __init__(self, network: Network, stage: Stage, config: LossConfig) -> None:
+        super().__init__()
+        self.network = network
+        self._config = config
+        self._losses = {
+            Stage.BOOTSTRAP: self._bootstrap,
+            Stage.D_ULD: self._self_training,
+            Stage.POSE_PROXY: self._pose_proxy,
+            Stage.D_ULD_PP: self._pose_guided,
+        }[stage]
+
+    def forward(self, batch: Batch) -> Losses:
+        """Losses of a batch: scalars by name."""
+        return self._losses(batch, self.network(batch.features))
+
+    def _bootstrap(self, batch: Batch, outputs: Outputs) -> Losses:
+        """SiLK: correspondences between two views of one image supervise descriptors and detector."""
+        first, second = batch.matrices
+        logits, descriptors = outputs.logits.chunk(2), outputs.descriptors.chunk(2)
+        between = second @ torch.linalg.inv(first)
+        silk = silk_loss(*descriptors, *logits, between, temperature=self._config.temperature)
+        return {"loss": silk.descriptor + silk.detector, "descriptor": silk.descriptor, "detector": silk.detector}
+
+    def _self_training(self, batch: Batch, outputs: Outputs) -> Losses:
+        """D-ULD: heatmaps of the pseudo-labels for the detector, Eq. 4 for the descriptors."""
+        detector = self._detector(batch, outputs)
+        descriptor = self._descriptor(batch, outputs)
+        loss = self._config.detector_weight * detector + self._config.descriptor_weight * descriptor
+        return {"loss": loss, "detector": detector, "descriptor": descriptor}
+
+    def _pose_proxy(self, batch: Batch, outputs: Outputs) -> Losses:
+        """Pose proxy: the VAE rebuilds the pseudo-label heatmap from the predicted one (ELBO)."""
+        detector = self._detector(batch, outputs)
+        vae, heat = self.network.vae, outputs.logits.chunk(2)[0].sigmoid()
+        mean, log_variance = vae.encode(heat)
+        rebuilt = vae.decode(mean + batch.noise * (0.5 * log_variance).exp())
+        target = self._heatmaps(batch)[: len(batch.points)]
+        parts = elbo(
+            rebuilt, target, mean, log_variance, kl_weight=self._config.kl_weight, positive_weight=self._config.positive_weight
+        )
+        loss = self._config.detector_weight * detector + self._config.pose_weight * parts.total
+        return {"loss": loss, "detector": detector, "reconstruction": parts.reconstruction, "kl": parts.kl}
+
+    def _pose_guided(self, batch: Batch, outputs: Outputs) -> Losses:
+        """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO."""
+        losses = self._self_training(batch, outputs)
+        codes = self.network.codes(outputs.logits.chunk(2)[0])
+        pose = latent_loss(gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared)
+        return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
+
+    def _heatmaps(self, batch: Batch) -> Tensor:
+        """Pseudo-label heatmaps of both views, (2 B, 1, G, G)."""
+        points = self._points(batch)
+        return targets(points.nan_to_num(), points.isfinite().all(-1), self.network.config.grid, self._config.sigma)
+
+    def _detector(self, batch: Batch, outputs: Outputs) -> Tensor:
+        return heatmap_loss(outputs.logits, self._heatmaps(batch), positive_weight=self._config.positive_weight)
+
+    def _descriptor(self, batch: Batch, outputs: Outputs) -> Tensor:
+        """Eq. 4 over the labelled points of the whole global batch."""
+        points = self._points(batch)
+        descriptors = gather(sample(outputs.descriptors, points.nan_to_num(0.5)))
+        points, (count, landmarks) = gather(points), descriptors.shape[:2]
+        inside = points.isfinite().all(-1) & (points >= 0).all(-1) & (points <= 1).all(-1)
+        labels = torch.arange(landmarks).expand(count, -1)
+        views = torch.arange(count)[:, None].expand(-1, landmarks)
+        poses = gather(batch.poses.repeat(2))[:, None].expand(-1, landmarks)
+        return descriptor_loss(
+            descriptors[inside], labels[inside], views[inside], points[inside], margin=self._config.margin,
+            min_distance=self._config.min_distance, squared=self._config.squared, poses=poses[inside],
+        )  # fmt: skip
+
+    def _points(self, batch: Batch) -> Tensor:
+        """Labelled points in both views, (2 B, K, 2), NaN where missing."""
+        both = batch.points.expand(2, -1, -1, -1)
+        return apply(batch.matrices, both).flatten(0, 1)
