@@ -60,7 +60,10 @@ def test_missing_file() -> None:
         load(Outer, "nowhere.yaml")
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "must hold `key: value` lines"), ("inner: {}", "name: Field required")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not valid YAML"), ("- 1", "must hold `key: value` lines"), ("inner: {}", "name: Field required")],
+)
 def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(text)

@@ -42,7 +42,10 @@ def imports(path: Path, *, lazy: bool = True) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names if node.module == "uldscale")}
+            found |= {
+                node.module,
+                *(f"{node.module}.{alias.name}" for alias in node.names if node.module == "uldscale"),
+            }
     return found
 
 

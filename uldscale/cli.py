@@ -78,7 +78,9 @@ def predict(
     model: Annotated[str, typer.Argument(help="model/ folder of a finished run")],
     images: Annotated[list[str], typer.Argument(help="image files or folders")],
     json: Annotated[bool, typer.Option("--json", help="print landmarks as one JSON document")] = False,
-    overlay: Annotated[str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")] = None,
+    overlay: Annotated[
+        str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")
+    ] = None,
 ) -> None:
     """Find landmarks on images."""
     from uldscale.stages.predict import predict as find
@@ -96,7 +98,8 @@ def plan(
     from uldscale.job import load_job
     from uldscale.stages.plan import print_plan
 
-    print_plan(load_job(job, overrides or []), gpu)
+    settings = load_job(job, overrides or [])
+    print_plan(settings.data, settings.extract, settings.train, settings.runtime.workers, gpu)
 
 
 @app.command()
@@ -110,9 +113,11 @@ def status(run: Annotated[str, typer.Argument(help="run folder, such as runs/fac
 @app.command()
 def pretrain(job: JobFile, overrides: Overrides = None) -> None:
     """Train a small latent diffusion model on your own images, in diffusers format."""
+    from uldscale.config import load
+    from uldscale.stages.pretrain import PretrainConfig
     from uldscale.stages.pretrain import pretrain as train_model
 
-    train_model(job, overrides or [])
+    train_model(load(PretrainConfig, job, overrides or []), job)
 
 
 @store_app.command("info")
@@ -126,7 +131,9 @@ def store_info(store: Annotated[str, typer.Argument(help="feature store")]) -> N
 @store_app.command("verify")
 def store_verify(
     store: Annotated[str, typer.Argument(help="feature store")],
-    repair: Annotated[bool, typer.Option(help="drop the records of bad shards, so that the next run rewrites them")] = False,
+    repair: Annotated[
+        bool, typer.Option(help="drop the records of bad shards, so that the next run rewrites them")
+    ] = False,
 ) -> None:
     """Read every byte of a store and check it."""
     from uldscale.stages.inspect_store import verify
@@ -151,3 +158,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("uldscale: interrupted; the same command goes on from here", err=True)
         sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

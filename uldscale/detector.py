@@ -76,8 +76,12 @@ class LandmarkDetector:
     def load(cls, folder: str, device: str = "cpu") -> "LandmarkDetector":
         """The detector in a model folder. Raises ModelError when the folder is not one."""
         if not files.exists(files.join(folder, "config.json")):
-            raise ModelError(f"{folder!r} is not a model folder (no config.json); give the model/ folder of a finished run")
-        config = validate(DetectorConfig, files.read_json(files.join(folder, "config.json")), files.join(folder, "config.json"))
+            raise ModelError(
+                f"{folder!r} is not a model folder (no config.json); give the model/ folder of a finished run"
+            )
+        config = validate(
+            DetectorConfig, files.read_json(files.join(folder, "config.json")), files.join(folder, "config.json")
+        )
         weights = safetensors.torch.load(files.read_bytes(files.join(folder, "network.safetensors")))
         codec = safetensors.numpy.load(files.read_bytes(files.join(folder, "codec.safetensors")))
         clusters = safetensors.numpy.load(files.read_bytes(files.join(folder, "clusters.safetensors")))
@@ -110,7 +114,9 @@ class LandmarkDetector:
         if self._extractor is None:
             self._extractor = self._open_extractor()
         names = [f"image-{number}" for number in range(len(crops))]
-        return {name: torch.from_numpy(maps) for name, maps in self._extractor.encode(crops, names, self._codec).items()}
+        return {
+            name: torch.from_numpy(maps) for name, maps in self._extractor.encode(crops, names, self._codec).items()
+        }
 
     def _open_extractor(self) -> Extractor:
         backbone = Backbone.load(self.config.features.backbone, next(self.network.parameters()).device)
@@ -130,7 +136,7 @@ class LandmarkDetector:
         found = detect(outputs.logits.sigmoid(), self.config.keypoints, inside)
         descriptors = sample(outputs.descriptors, found.points)
         valid, codes = found.valid.cpu().numpy(), self.network.codes(outputs.logits).cpu().numpy()
-        poses = assign_poses(codes, self.clusters)
+        poses = assign_poses(codes, self.clusters).astype(np.int64)
         image, _ = np.nonzero(valid)
         landmark, distance = label(descriptors.cpu().numpy()[valid], poses[image], self.clusters)
         kept = keep(image, landmark, distance)

@@ -76,13 +76,15 @@ def test_the_folder_is_a_diffusers_model_in_float16(model: Path) -> None:
     assert unet(latents, 100, prompt[None]).sample.shape == latents.shape == (1, 4, 16, 16)
     assert (scheduler.config.beta_start, scheduler.config.beta_end) == (0.00085, 0.012)
     assert (scheduler.config.beta_schedule, scheduler.config.prediction_type) == ("scaled_linear", "epsilon")
-    assert prompt.shape == (1, 32) and not prompt.any()
+    assert prompt.shape == (1, 32)
+    assert not prompt.any()
     assert {value.dtype for value in weights(model).values()} == {torch.float16}
 
 
 def test_the_readme_says_what_it_was_trained_on_and_how(model: Path) -> None:
     text = (model / "README.md").read_text()
-    assert "7 images and their mirror images at 32 px" in text and "uldscale pretrain jobs/mine.yaml" in text
+    assert "7 images and their mirror images at 32 px" in text
+    assert "uldscale pretrain jobs/mine.yaml" in text
 
 
 def test_nothing_is_left_beside_the_model(model: Path) -> None:
@@ -199,7 +201,8 @@ def test_the_number_of_shares_changes_nothing(count: int) -> None:
 
 def test_timesteps_are_uniform_and_stratified() -> None:
     drawn = torch.stack([pretraining.stratified_timesteps(10, generator(0, "unet", step)) for step in range(500)])
-    assert drawn.min() >= 0 and drawn.max() <= 999
+    assert drawn.min() >= 0
+    assert drawn.max() <= 999
     assert (drawn.sort(1).values // 100 == torch.arange(10)).all()
     # Shares of a batch must see all noise levels: the order is random.
     assert drawn[:, :5].float().mean() == pytest.approx(499.5, abs=15)
@@ -248,7 +251,8 @@ def test_the_checkpoint_is_safetensors(photos: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         pretrain(job(photos, tmp_path / "model"), JOB)
     state = safetensors.torch.load(files.read_bytes(str(tmp_path / "model.partial" / "vae.safetensors")))
-    assert int(state["step"]) == 6 and any(name.startswith("exp_avg_sq/") for name in state)
+    assert int(state["step"]) == 6
+    assert any(name.startswith("exp_avg_sq/") for name in state)
 
 
 def test_the_same_command_after_the_end_does_nothing(
@@ -261,5 +265,19 @@ def test_the_same_command_after_the_end_does_nothing(
     (tmp_path / "model.partial").mkdir()
     capsys.readouterr()
     assert pretrain(again, JOB) == str(tmp_path / "model")
-    assert "is there already" in capsys.readouterr().out and not (tmp_path / "model.partial").exists()
+    assert "is there already" in capsys.readouterr().out
+    assert not (tmp_path / "model.partial").exists()
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "model").rglob("*")}
+
+
+def test_the_unet_sees_latents_of_unit_deviation(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def record(unet: torch.nn.Module, latents: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        seen.append(latents)
+        return sum((weight.sum() for weight in unet.parameters()), torch.zeros(()))
+
+    monkeypatch.setattr(pretraining, "denoising_loss", record)
+    folder = Path(pretrain(job(photos, tmp_path / "model"), JOB))
+    assert abs(AutoencoderKL.from_pretrained(folder / "vae").config.scaling_factor - 1) > 0.3
+    assert float(torch.cat(seen).std()) == pytest.approx(1, abs=0.2)

@@ -97,6 +97,13 @@ def test_is_blind_to_the_overall_scale_of_a_tap() -> None:
     assert torch.allclose(aggregator(codes_of(scales)), louder(codes_of(scales)), atol=1e-5)
 
 
+def test_a_dead_tap_is_harmless() -> None:
+    scales = {"r04": torch.tensor([[1e-38, 1e-38], [0.5, 0.2]])}
+    codes = codes_of(scales)
+    codes["r04"][:, :, 0] = 0
+    assert Aggregator(scales, 3, 8, SMALL)(codes).isfinite().all()
+
+
 def test_takes_codes_and_floats_alike_and_timesteps_in_any_order() -> None:
     scales = scales_of({"r04": (2, 5), "r08": (1, 3)})
     codes = codes_of(scales)

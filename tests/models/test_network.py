@@ -86,10 +86,15 @@ def test_unknown_parts_are_refused() -> None:
 def test_weights_travel_through_safetensors(tmp_path: Path) -> None:
     network = Network(SCALES, 2, CONFIG)
     save_file(network.state_dict(), tmp_path / "network.safetensors")
-    blank = Network({name: torch.ones_like(scale) for name, scale in SCALES.items()}, 2, CONFIG)
-    blank.load_state_dict(load_file(tmp_path / "network.safetensors"))
-    for ours, theirs in zip(network(features()), blank(features()), strict=True):
+    loaded = Network.from_weights(load_file(tmp_path / "network.safetensors"), CONFIG)
+    for ours, theirs in zip(network(features()), loaded(features()), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    weights = Network(SCALES, 2, CONFIG).state_dict()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Network.from_weights(weights, CONFIG.updated(heads=HeadConfig(descriptor=13)))
 
 
 def test_runs_in_bfloat16() -> None:

@@ -80,7 +80,8 @@ def test_an_actor_reports_through_the_port_of_its_node(runtime: RuntimeConfig) -
     reporter = ray.remote(num_cpus=0)(Reporter).remote()
     ray.get(reporter.report.remote())
     node = ray.nodes()[0]["MetricsExportPort"]
-    found = wait_for(lambda: scrape(node), "ray_uldscale_relabel_seconds_bucket")
+    found = wait_for(lambda: scrape(node), "ray_uldscale_train_step")
+    assert "ray_uldscale_relabel_seconds_bucket" in found
     assert found["ray_uldscale_images_extracted_total"][0].value == 7
     (step,) = found["ray_uldscale_train_step"]
     assert (step.value, step.labels["stage"]) == (40, "d_uld")

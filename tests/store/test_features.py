@@ -533,7 +533,7 @@ def test_a_codec_is_written_once(store: FeatureStore, whole: Path) -> None:
 def test_a_codec_without_its_record_does_not_count(store: FeatureStore, whole: Path) -> None:
     folder = Path(store.root) / "codec"
     (folder / "zarr.json").unlink()
-    (folder / "up.0/mean/c/0_0123456789abcdef.__lock").write_bytes(b"half")
+    (folder / "up.0/zarr.json_0123456789abcdef.__lock").write_bytes(b"half")
     assert not store.has_codec
     assert store.read_codec() == {}
     store.write_codec(CODEC)

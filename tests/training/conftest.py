@@ -56,7 +56,9 @@ def make_store(root: str) -> FeatureStore:
     store.write_codec({f"{tap.name}/scales": np.full(tap.channels, 0.1, np.float32) for tap in taps})
     for shard in store.missing_shards():
         rows = store.rows_of(shard)
-        maps = {name: random.integers(-100, 100, (len(rows), *spec.shape(name)[1:]), np.int8) for name in spec.resolutions}
+        maps = {
+            name: random.integers(-100, 100, (len(rows), *spec.shape(name)[1:]), np.int8) for name in spec.resolutions
+        }
         matrices = np.stack([view_matrices(views, str(row), 0) for row in rows])
         store.write_shard(shard, maps, matrices, attempt="0", seconds=0.0)
     return store

@@ -84,7 +84,12 @@ def test_dense_labels() -> None:
     )  # fmt: skip
     dense = DenseLabels.of(table, num_rows=4, num_landmarks=3)
     assert dense.poses.tolist() == [-1, 1, 0, -1]
-    assert np.isfinite(dense.points).all(-1).tolist() == [[False] * 3, [True, False, True], [False, True, False], [False] * 3]
+    assert np.isfinite(dense.points).all(-1).tolist() == [
+        [False] * 3,
+        [True, False, True],
+        [False, True, False],
+        [False] * 3,
+    ]
     assert dense.points[1, 2].tolist() == pytest.approx([0.2, 0.5])
 
 

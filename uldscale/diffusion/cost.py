@@ -38,7 +38,9 @@ def measure(config: FeatureConfig, image_size: int) -> Cost:
     side = image_size // 2 ** (len(vae.config.block_out_channels) - 1)
     names = taps.select(unet, config.taps)
     limit = config.codec.channels if config.codec.kind == "pca-int8" else None
-    found = [tap._replace(channels=min(tap.channels, limit or tap.channels)) for tap in taps.describe(unet, names, side)]
+    found = [
+        tap._replace(channels=min(tap.channels, limit or tap.channels)) for tap in taps.describe(unet, names, side)
+    ]
     latents = torch.empty(1, unet.config.in_channels, side, side, device="meta")
     prompt = torch.empty(1, 77, unet.config.cross_attention_dim, device="meta")
     timesteps = torch.zeros(1, dtype=torch.int64, device="meta")

@@ -2,8 +2,8 @@
 
 Law: the same image gives the same bytes, whatever else is in the call and in whatever order. Measured on a CPU (oneDNN,
 float32): the batch size and the number of threads change the last bits of a map (by 2e-6 of its maximum) and with them
-some codes; the other images of the batch and the place in it change nothing. So every call of the model has one shape,
-`batch`, the last one padded; and whoever starts workers gives all of them the same number of threads.
+3 of 100,000 int8 codes, by one; the other images of the batch and the place in it change nothing. So every call of the
+model has one shape, `batch`, the last one padded; and whoever starts workers gives all of them as many threads.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -130,8 +130,8 @@ def _normalised(scales: Tensor) -> Tensor:
     # A step covers a fixed share of its channel's spread, so the steps' rms gives the tap's rms up to a constant. That
     # is exact enough: after convolutions without bias GroupNorm removes a tap's overall scale, this only keeps it far
     # from its epsilon.
-    rms = _CODE_RMS * scales.square().mean(1, keepdim=True).sqrt()
-    return scales / rms
+    relative = scales / scales.amax(1, keepdim=True)  # the square of a dead tap's tiny scales would be 0
+    return relative / (_CODE_RMS * relative.square().mean(1, keepdim=True).sqrt())
 
 
 def _resize(maps: Tensor, side: int) -> Tensor:

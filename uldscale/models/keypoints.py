@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from uldscale.config import Settings
 
+_SPREADS = 16  # rounds of suppression: on smooth random maps of 32 cells 12 rounds leave 7 % of the cells, 16 leave 1 %
 _NO_PEAK = -1.0  # below every heat
 _FAINT = 1e-6  # least heat whose logarithm is taken
 _FLAT = 1e-8  # least curvature (determinant of the Hessian of the log heat) that places a peak
@@ -34,6 +35,8 @@ class KeypointConfig(Settings):
     """Most keypoints of an image."""
     minimum: int = Field(10, ge=0)
     """So many of the highest peaks are kept whatever their heat."""
+    dense: bool = False
+    """Cells need not be peaks: the highest is kept, then the highest outside its neighbourhood, and so on (greedy suppression)."""
 
 
 class Keypoints(NamedTuple):
@@ -55,9 +58,9 @@ def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None) -
     """
     heat = heat.detach()[:, 0].float()
     grid = heat.shape[-1]
-    peaks = _peaks(heat, suppression_radius(config, grid))
-    if inside is not None:
-        peaks = peaks & inside
+    inside = torch.ones_like(heat, dtype=torch.bool) if inside is None else inside
+    radius = suppression_radius(config, grid)
+    peaks = _spread(heat, inside, radius) if config.dense else _peaks(heat, radius) & inside
     # a stable sort, so that equal heats keep raster order on every machine
     candidates = heat.where(peaks, _NO_PEAK).flatten(1)
     scores, cells = (kept[:, : config.maximum] for kept in candidates.sort(dim=1, descending=True, stable=True))
@@ -68,7 +71,7 @@ def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None) -
 
 
 def inside_border(maps: Tensor, border: float) -> Tensor:
-    """(B, G, G) bool: cells of maps (B, C, G, G) whose centre is at least `border` from each side, in unit coordinates."""
+    """(B, G, G) bool: cells of maps (B, C, G, G) whose centre is at least `border` (in units) from each side."""
     side = maps.shape[-1]
     centres = (torch.arange(side, device=maps.device) + 0.5) / side
     inside = (centres >= border) & (centres <= 1 - border)
@@ -94,6 +97,16 @@ def _peaks(heat: Tensor, radius: int) -> Tensor:
     order = torch.arange(heat[0].numel(), 0, -1, device=heat.device, dtype=heat.dtype).view_as(heat[0])
     rank = order.where(highest, 0.0)
     return highest & (rank == _pool(rank, radius))
+
+
+def _spread(heat: Tensor, inside: Tensor, radius: int) -> Tensor:
+    """Cells that greedy suppression keeps: the highest, then the highest of what its neighbourhood leaves, and so on."""
+    free, chosen = inside, torch.zeros_like(inside)
+    for _ in range(_SPREADS):
+        found = free & _peaks(heat.where(free, _NO_PEAK), radius)
+        chosen = chosen | found
+        free = free & (_pool(found.to(heat.dtype), radius) == 0)
+    return chosen
 
 
 def _pool(maps: Tensor, radius: int) -> Tensor:

@@ -51,7 +51,7 @@ class Network(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor], config: NetworkConfig) -> Self:
-        """The network of a state dict, which holds its steps and timesteps. Raises RuntimeError when the dict is of another network."""
+        """The network of a state dict, which holds steps and timesteps. Raises RuntimeError for that of another."""
         steps = re.compile(r"aggregator\.resolutions\.(\w+)\.steps")
         scales = {found[1]: value for name, value in weights.items() if (found := steps.fullmatch(name))}
         network = cls(scales, weights["aggregator.mixing"].shape[1], config)

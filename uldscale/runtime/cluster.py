@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from typing import Any
 
 import ray
@@ -71,14 +72,16 @@ def connect(runtime: RuntimeConfig) -> None:
         ray.init(**quiet)
     except ConnectionError as error:
         raise ConfigError(
-            f"no Ray cluster answers at RAY_ADDRESS={address!r}; give the address of a running one, or unset it to run "
-            "on this machine"
+            f"no Ray cluster answers at RAY_ADDRESS={address!r}; give the address of a running one (with "
+            "RAY_AUTH_MODE=token when it asks for tokens), or unset it to run on this machine"
         ) from error
 
 
 def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     for name, value in _LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Otherwise Ray writes a token to the home folder, which a container may not have.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     _check_gpus(runtime)
     wanted = max(runtime.actors * runtime.cpus_per_actor, float(runtime.workers * runtime.threads_per_worker))
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.

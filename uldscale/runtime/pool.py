@@ -89,6 +89,7 @@ class _Pool:
         self._make, self._total, self._config = make, len(items), config
         self._waiting = deque(items)
         self._members: list[_Member] = []
+        self._finished = 0
         self._failed_setups = 0
         self._tries: Counter[int] = Counter()
         self._given_up: dict[int, Exception] = {}
@@ -102,6 +103,7 @@ class _Pool:
         finally:
             for member in self._members:
                 ray.kill(member.actor)
+        assert self._finished + len(self._given_up) == self._total
         if self._given_up:
             raise self._incomplete() from next(iter(self._given_up.values()))
 
@@ -148,6 +150,7 @@ class _Pool:
             return
         self._failed_setups = 0
         if item is not None:
+            self._finished += 1
             yield Finished(item, *outcome)
 
     def _drop_late(self) -> None:

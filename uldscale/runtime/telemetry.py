@@ -16,8 +16,8 @@ import prometheus_client
 import ray
 import ray.util.metrics
 
-HEARTBEAT_SECONDS = 10.0
-"""Ray's agent forgets a gauge that isn't set again for about twenty seconds."""
+HEARTBEAT_SECONDS = 5.0
+"""Ray's agent shows a gauge only while it is set again between its reports, which are ten seconds apart."""
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of all histograms, in seconds."""
 

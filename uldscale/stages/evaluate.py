@@ -66,12 +66,14 @@ class Truth:
     def of(cls, index: ImageIndex, size: int) -> "Truth | None":
         """The truth of an index, or None when it has no test images with landmarks."""
         points = index.landmarks(np.arange(len(index))) * size
-        known = np.isfinite(points).all(-1).any(-1) if points.size else np.zeros(len(index), bool)
+        known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
         train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
         return cls(train, test, points, index.yaw(np.arange(len(index)))) if len(train) and len(test) else None
 
 
-def evaluate(config: EvaluateConfig, index: ImageIndex, store: FeatureStore, run: RunFolder, dataset: str) -> dict[str, Any]:
+def evaluate(
+    config: EvaluateConfig, index: ImageIndex, store: FeatureStore, run: RunFolder, dataset: str
+) -> dict[str, Any]:
     """All measures of all methods; writes and returns result.json (design: methods, baselines, dataset, seconds)."""
     locate(index, store, run)
     size = store.spec.image_size
@@ -114,7 +116,12 @@ def _measure(
 
 def _nme(config: EvaluateConfig, points: NDArray[np.float32], truth: Truth, protocol: nme.Protocol) -> dict[str, Any]:
     return nme.evaluate(
-        points[truth.train], truth.points[truth.train], points[truth.test], truth.points[truth.test], protocol, config.seed
+        points[truth.train],
+        truth.points[truth.train],
+        points[truth.test],
+        truth.points[truth.test],
+        protocol,
+        config.seed,
     ).to_json()
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.diffusion.backbone import Backbone
+from uldscale.diffusion.codec import Quality
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.noising import view_id
 from uldscale.models.views import ViewConfig, render_views, view_matrices
@@ -41,13 +43,17 @@ def store_root(config: ExtractConfig, run: RunFolder) -> str:
     return config.store.root or run.store
 
 
-def extract(config: ExtractConfig, index: ImageIndex, image_size: int, run: RunFolder, runtime: RuntimeConfig) -> FeatureStore:
+def extract(
+    config: ExtractConfig, index: ImageIndex, image_size: int, run: RunFolder, runtime: RuntimeConfig
+) -> FeatureStore:
     """Fill the store with what it lacks. Raises StoreError for another run's store, IncompleteError when shards stay undone."""
     store = FeatureStore.open_or_create(store_root(config, run), _spec(config, index, image_size))
     worker = _Blueprint(config, store.root, run.index, image_size)
     if not store.has_codec and config.features.codec.kind != "none":
         connect(runtime)
-        store.write_codec(next(iter(run_pool(worker, [CODEC_FIT], runtime))).result)
+        fitted = next(iter(run_pool(worker, [CODEC_FIT], runtime))).result
+        _tell_quality(fitted.quality, run)
+        store.write_codec(fitted.arrays)
     missing = store.missing_shards()
     if missing:
         connect(runtime)
@@ -57,6 +63,16 @@ def extract(config: ExtractConfig, index: ImageIndex, image_size: int, run: RunF
                 run.log(event="shard", shard=done.item, seconds=round(done.seconds, 3))
     store.require_complete()
     return store
+
+
+def _tell_quality(quality: dict[str, Quality], run: RunFolder) -> None:
+    for tap, kept in quality.items():
+        run.log(event="codec", tap=tap, explained=round(kept.explained, 5), error=round(kept.error, 5))
+    worst = max(quality, key=lambda tap: quality[tap].error)
+    mean = sum(kept.error for kept in quality.values()) / len(quality)
+    typer.echo(
+        f"codec: loses {mean:.1%} of the features' variance on held-out images, most at {worst} ({quality[worst].error:.1%})"
+    )
 
 
 def _spec(config: ExtractConfig, index: ImageIndex, image_size: int) -> StoreSpec:
@@ -81,7 +97,17 @@ def _spec(config: ExtractConfig, index: ImageIndex, image_size: int) -> StoreSpe
         num_views=config.views.count,
         rows_per_shard=config.store.rows_per_shard,
         shard_mib=config.store.shard_mib,
+        batch=features.batch,
+        precision=features.backbone.dtype,
     )
+
+
+@dataclass(frozen=True)
+class FittedCodec:
+    """The arrays of a codec, and what it keeps of images that it was not fitted on, by tap."""
+
+    arrays: dict[str, NDArray[Any]]
+    quality: dict[str, Quality]
 
 
 @dataclass(frozen=True)
@@ -113,7 +139,7 @@ class ShardWorker:
         self.index = ImageIndex.read(self.index_path)
         self.attempt = f"{time.time_ns():020d}"
 
-    def process(self, item: int) -> dict[str, NDArray[Any]] | None:
+    def process(self, item: int) -> "FittedCodec | None":
         """Fit the codec, or compute and write one shard."""
         if item == CODEC_FIT:
             return self._fit_codec()
@@ -122,12 +148,17 @@ class ShardWorker:
         self.store.write_shard(item, features, matrices, attempt=self.attempt, seconds=time.monotonic() - start)
         return None
 
-    def _fit_codec(self) -> dict[str, NDArray[Any]]:
-        usable = self.index.rows("train")
-        count = min(self.config.features.codec.sample, len(usable))
-        rows = np.sort(np.random.default_rng(self.config.features.seed).choice(usable, count, replace=False))
+    def _fit_codec(self) -> "FittedCodec":
+        usable = np.random.default_rng(self.config.features.seed).permutation(self.index.rows("train"))
+        # One image in nine is held out, and at least one.
+        count = min(self.config.features.codec.sample, max(1, len(usable) * 8 // 9))
+        sample, rest = usable[:count], usable[count : count + max(1, count // 8)]
+        arrays = self.extractor.fit_codec(*self._crops(np.sort(sample)))
+        return FittedCodec(arrays, self.extractor.quality(*self._crops(np.sort(rest if len(rest) else sample)), arrays))
+
+    def _crops(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[str]]:
         crops = np.stack([self.index.load(int(row), self.image_size) for row in rows])
-        return self.extractor.fit_codec(crops, [self.index.row(int(row)).id for row in rows])
+        return crops, [self.index.row(int(row)).id for row in rows]
 
     def _shard(self, rows: range) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
         """Features of all views of the shard's images by resolution, and the view matrices; zeros for quarantined images."""
@@ -145,5 +176,7 @@ class ShardWorker:
         if usable:
             encoded = self.extractor.encode(np.concatenate(views), names, self.store.read_codec())
             for name, maps in encoded.items():
-                features[name][np.array(usable) - rows.start] = maps.reshape(len(usable), spec.num_views, *maps.shape[1:])
+                features[name][np.array(usable) - rows.start] = maps.reshape(
+                    len(usable), spec.num_views, *maps.shape[1:]
+                )
         return features, matrices

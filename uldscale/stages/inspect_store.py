@@ -18,7 +18,9 @@ def verify(root: str, *, repair: bool) -> None:
     store = FeatureStore.open(root)
     committed = store.spec.num_shards - len(store.missing_shards())
     bad = store.verify(repair=repair)
-    typer.echo(f"{committed - len(bad)} of {committed} committed shards are good, {store.spec.num_shards - committed} are missing")
+    typer.echo(
+        f"{committed - len(bad)} of {committed} committed shards are good, {store.spec.num_shards - committed} are missing"
+    )
     if bad:
         names = ", ".join(map(str, bad))
         step = "their records are dropped: run the job again" if repair else "run with --repair, then the job again"

@@ -30,14 +30,17 @@ def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None
     for record, picture in _find(detector, list(_expand(images)), broken):
         if overlay:
             name = os.path.splitext(os.path.basename(record["image"]))[0]
-            files.write_bytes(files.join(overlay, f"{name}.png"), draw(picture, np.array(record["landmarks"], np.float64)))
+            points = np.array([point or (np.nan, np.nan) for point in record["landmarks"]], np.float64)
+            files.write_bytes(files.join(overlay, f"{name}.png"), draw(picture, points))
         records.append(record)
         if not as_json:
             typer.echo(_line(record))
     if as_json:
         typer.echo(json.dumps({"model": model, "images": records}, indent=1))
     if broken:
-        raise IncompleteError(f"{len(broken)} of {len(broken) + len(records)} images could not be read: {'; '.join(broken)}")
+        raise IncompleteError(
+            f"{len(broken)} of {len(broken) + len(records)} images could not be read: {'; '.join(broken)}"
+        )
 
 
 def _expand(images: list[str]) -> Iterator[str]:
@@ -50,7 +53,9 @@ def _expand(images: list[str]) -> Iterator[str]:
             raise DataError(f"image {image!r} is not there; give image files or folders of images")
 
 
-def _find(detector: LandmarkDetector, paths: list[str], broken: list[str]) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
+def _find(
+    detector: LandmarkDetector, paths: list[str], broken: list[str]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
     for start in range(0, len(paths), CHUNK):
         pictures: dict[str, NDArray[np.uint8]] = {}
         for path in paths[start : start + CHUNK]:
@@ -63,12 +68,15 @@ def _find(detector: LandmarkDetector, paths: list[str], broken: list[str]) -> It
         found = detector(list(pictures.values()))
         for position, (path, picture) in enumerate(pictures.items()):
             points = np.round(found.points[position].astype(np.float64), 2)
-            yield {
-                "image": path,
-                "landmarks": [None if np.isnan(point).any() else point.tolist() for point in points],
-                "scores": np.round(found.scores[position].astype(np.float64), 4).tolist(),
-                "pose": int(found.poses[position]),
-            }, picture
+            yield (
+                {
+                    "image": path,
+                    "landmarks": [None if np.isnan(point).any() else point.tolist() for point in points],
+                    "scores": np.round(found.scores[position].astype(np.float64), 4).tolist(),
+                    "pose": int(found.poses[position]),
+                },
+                picture,
+            )
 
 
 def _line(record: dict[str, Any]) -> str:

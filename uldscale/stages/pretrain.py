@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import safetensors.torch
 import torch
+import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -78,7 +79,7 @@ def pretrain(config: PretrainConfig, job: str) -> str:
     _require_same(config.identity(), output)
     if files.exists(f"{output}/{_SETTINGS}"):
         files.remove(f"{output}.partial")
-        print(f"{output} is there already, made with these settings", flush=True)
+        typer.echo(f"{output} is there already, made with these settings")
         return output
     _require_same(config.resumable(), f"{output}.partial")
     files.write_json(f"{output}.partial/{_SETTINGS}", config.resumable())
@@ -186,7 +187,7 @@ class _Lines:
             return
         rate, mean = len(self.losses) / seconds, sum(self.losses) / len(self.losses)
         speed = f"{rate * self.batch:.1f} images/s, {(self.total - step) / rate / 60:.0f} min left"
-        print(f"{self.name} step {step}/{self.total}: loss {mean:.4f}, {speed}", flush=True)
+        typer.echo(f"{self.name} step {step}/{self.total}: loss {mean:.4f}, {speed}")
         self.losses, self.last = [], time.monotonic()
 
 

@@ -74,8 +74,14 @@ class RelabelClient:
 @contextmanager
 def relabel_service(relabeller: Relabeller, name: str, runtime: RuntimeConfig) -> Iterator[str]:
     """The service as a named actor for as long as the block runs; yields its name."""
-    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "num_gpus": runtime.gpus_for_clustering, "max_restarts": -1}
-    actor = ray.remote(_Service).options(**options).remote(relabeller)
+    options = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "num_cpus": 0,
+        "num_gpus": runtime.gpus_for_clustering,
+        "max_restarts": -1,
+    }
+    actor: Any = ray.remote(_Service).options(**options).remote(relabeller)
     try:
         yield name
     finally:

@@ -16,7 +16,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.evaluation import plots
 from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import METHODS, Truth
+from uldscale.stages.evaluate import METHODS
 from uldscale.store.features import FeatureStore
 
 TITLES = {
@@ -147,7 +147,10 @@ def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
     pool = index.rows("test") if len(index.rows("test")) else index.rows()
     yaw = index.yaw(pool)
     ordered = pool[np.argsort(yaw, kind="stable")] if np.isfinite(yaw).all() else pool
-    return ordered[np.linspace(0, len(ordered) - 1, min(SHOWN_IMAGES, len(ordered))).round().astype(int)]
+    chosen: NDArray[np.int64] = ordered[
+        np.linspace(0, len(ordered) - 1, min(SHOWN_IMAGES, len(ordered))).round().astype(int)
+    ]
+    return chosen
 
 
 def _points(index: ImageIndex, run: RunFolder, method: str) -> NDArray[np.float32]:
@@ -162,13 +165,18 @@ def _poses(index: ImageIndex, size: int, run: RunFolder) -> Figure:
     used = index.rows()
     pose = dict(zip(used.tolist(), predictions.poses.tolist(), strict=True))
     pool = index.rows("test") if len(index.rows("test")) else used
-    by_pose = [np.array([row for row in pool.tolist() if pose[row] == q]) for q in sorted(set(pose.values()))]
-    groups = [group for group in by_pose if len(group)]
-    images = [np.stack([index.load(int(row), size) for row in group[:POSE_IMAGES]]) for group in groups]
-    yaws = [index.yaw(group) for group in groups]
-    known = all(np.isfinite(yaw).any() for yaw in yaws)
-    picture = plots.pose_rows(images, [len(group) for group in groups], yaws if known else None)
+    by_pose = [
+        np.array([row for row in pool.tolist() if pose[row] == q], np.int64) for q in range(max(pose.values()) + 1)
+    ]
+    images = [_faces(index, group[:POSE_IMAGES], size) for group in by_pose]
+    yaws = [index.yaw(group) for group in by_pose] if np.isfinite(index.yaw(pool)).all() else None
+    picture = plots.pose_rows(images, [len(group) for group in by_pose], yaws)
     return _figure("pose clusters on test images", picture)
+
+
+def _faces(index: ImageIndex, rows: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    faces = [index.load(int(row), size) for row in rows]
+    return np.stack(faces) if faces else np.zeros((0, size, size, 3), np.uint8)
 
 
 def _ced(result: dict[str, Any]) -> Section:

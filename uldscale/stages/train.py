@@ -30,7 +30,9 @@ def train(
     """Train what is not trained yet. Raises DataError when there are fewer training images than a batch holds."""
     rows = index.rows("train")
     if len(rows) < config.batch:
-        raise DataError(f"{len(rows)} usable training images are fewer than train.batch = {config.batch}; add images or lower it")
+        raise DataError(
+            f"{len(rows)} usable training images are fewer than train.batch = {config.batch}; add images or lower it"
+        )
     FeatureStore.open(store_root).require_complete()
     if _finished(config, run):
         return

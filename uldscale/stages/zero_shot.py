@@ -6,8 +6,6 @@ timestep has unit norm and counts the same.
 B images, M sampled pixels, K landmarks, F size of the mixed descriptor.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,22 +40,20 @@ class ZeroShotConfig(Settings):
     seed: int = 0
 
 
-@dataclass(frozen=True)
 class _Sampler:
     """Descriptors at random pixels of images as they are (view 0)."""
 
-    store: FeatureStore
-    seed: int
-    border: float
+    def __init__(self, store: FeatureStore, seed: int, border: float) -> None:
+        self.reader, self.seed, self.border = FeatureReader(store), seed, border
+        self.scales = {name: torch.from_numpy(steps) for name, steps in store.scales().items()}
 
     def __call__(self, rows: NDArray[np.int64], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Pixels (B, count, 2) inside the border, drawn for each image on its own, and their descriptors (B, count, F)."""
         drawn = np.stack([np.random.default_rng([self.seed, int(row)]).random((count, 2), np.float32) for row in rows])
         points = self.border + (1 - 2 * self.border) * drawn
-        maps = FeatureReader(self.store).read(rows, np.zeros_like(rows))
+        maps = self.reader.read(rows, np.zeros_like(rows))
         features = {name: torch.from_numpy(values) for name, values in maps.items()}
-        scales = {name: torch.from_numpy(steps) for name, steps in self.store.scales().items()}
-        return points, uniform_descriptors(features, scales, torch.from_numpy(points)).numpy()
+        return points, uniform_descriptors(features, self.scales, torch.from_numpy(points)).numpy()
 
 
 def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder) -> None:

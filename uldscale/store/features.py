@@ -156,7 +156,7 @@ class FeatureStore:
     def info(self) -> dict[str, Any]:
         """What the store holds, as JSON values; bytes and seconds are those of the finished shards."""
         missing = self.missing_shards()
-        done = [shard for shard in range(self.spec.num_shards) if shard not in set(missing)]
+        done = sorted(set(range(self.spec.num_shards)) - set(missing))
         attempts = [self._read(f"attempts/{_record_name(shard)}") or {"seconds": 0.0} for shard in done]
         return {
             "root": self.root,

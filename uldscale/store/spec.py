@@ -64,6 +64,10 @@ class StoreSpec:
     num_views: int
     rows_per_shard: int | None = None
     shard_mib: int = 128
+    batch: int = 8
+    """Maps per call of the model: another number changes last bits."""
+    precision: str = "float32"
+    """Arithmetic of the model."""
 
     def __post_init__(self) -> None:
         for name, taps in self.resolutions.items():

@@ -75,11 +75,17 @@ class _Draw:
 class Batches:
     """Draws, reads and completes batches of the training rows of a store."""
 
-    def __init__(self, store: FeatureStore, rows: Integers, *, batch: int, latent: int, seed: int, rank: int, world: int) -> None:
+    def __init__(
+        self, store: FeatureStore, rows: Integers, *, batch: int, latent: int, seed: int, rank: int, world: int
+    ) -> None:
         if store.spec.num_views < 2:
-            raise UserError(f"training compares views, but the store has {store.spec.num_views}; set extract.views.count to 2 or more")
+            raise UserError(
+                f"training compares views, but the store has {store.spec.num_views}; set extract.views.count to 2 or more"
+            )
         if batch % world:
-            raise UserError(f"train.batch is {batch}, which {world} workers cannot share equally; make it a multiple of {world}")
+            raise UserError(
+                f"train.batch is {batch}, which {world} workers cannot share equally; make it a multiple of {world}"
+            )
         self._reader = FeatureReader(store)
         self._matrices = store.views()
         self._rows, self._batch, self._latent = rows, batch, latent

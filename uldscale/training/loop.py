@@ -116,7 +116,8 @@ class Training:
     def _make_round(self, position: Position) -> Position:
         mine = share(self.rows, rank(), world_size())
         self.network.eval()
-        keypoints = describe(self.network, self.reader, mine, self.config.keypoints, self.border)
+        settings = self.config.first_keypoints if position.round < 0 else self.config.keypoints
+        keypoints = describe(self.network, self.reader, mine, settings, self.border)
         self.network.train()
         self.labels = self.relabel(position.round + 1, position.stage is Stage.D_ULD_PP, keypoints)
         return replace(position, round=position.round + 1)
@@ -144,7 +145,10 @@ class Training:
         assert self.labels is not None
         if rank() == 0:
             detector = LandmarkDetector(
-                self._detector_config(), self.network, self.store.read_codec(), Clusters.from_arrays(self.labels.clusters)
+                self._detector_config(),
+                self.network,
+                self.store.read_codec(),
+                Clusters.from_arrays(self.labels.clusters),
             )
             detector.save(self.run.method(position.stage.value))
             self.network.train()

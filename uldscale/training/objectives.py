@@ -44,9 +44,11 @@ class Objective(nn.Module):
     def _bootstrap(self, batch: Batch, outputs: Outputs) -> Losses:
         """SiLK: correspondences between two views of one image supervise descriptors and detector."""
         first, second = batch.matrices
-        logits, descriptors = outputs.logits.chunk(2), outputs.descriptors.chunk(2)
+        (descriptors_a, descriptors_b), (logits_a, logits_b) = outputs.descriptors.chunk(2), outputs.logits.chunk(2)
         between = second @ torch.linalg.inv(first)
-        silk = silk_loss(*descriptors, *logits, between, temperature=self._config.temperature)
+        silk = silk_loss(
+            descriptors_a, descriptors_b, logits_a, logits_b, between, temperature=self._config.temperature
+        )
         return {"loss": silk.descriptor + silk.detector, "descriptor": silk.descriptor, "detector": silk.detector}
 
     def _self_training(self, batch: Batch, outputs: Outputs) -> Losses:
@@ -64,7 +66,12 @@ class Objective(nn.Module):
         rebuilt = vae.decode(mean + batch.noise * (0.5 * log_variance).exp())
         target = self._heatmaps(batch)[: len(batch.points)]
         parts = elbo(
-            rebuilt, target, mean, log_variance, kl_weight=self._config.kl_weight, positive_weight=self._config.positive_weight
+            rebuilt,
+            target,
+            mean,
+            log_variance,
+            kl_weight=self._config.kl_weight,
+            positive_weight=self._config.positive_weight,
         )
         loss = self._config.detector_weight * detector + self._config.pose_weight * parts.total
         return {"loss": loss, "detector": detector, "reconstruction": parts.reconstruction, "kl": parts.kl}
@@ -90,8 +97,8 @@ class Objective(nn.Module):
         descriptors = gather(sample(outputs.descriptors, points.nan_to_num(0.5)))
         points, (count, landmarks) = gather(points), descriptors.shape[:2]
         inside = points.isfinite().all(-1) & (points >= 0).all(-1) & (points <= 1).all(-1)
-        labels = torch.arange(landmarks).expand(count, -1)
-        views = torch.arange(count)[:, None].expand(-1, landmarks)
+        labels = torch.arange(landmarks, device=points.device).expand(count, -1)
+        views = torch.arange(count, device=points.device)[:, None].expand(-1, landmarks)
         poses = gather(batch.poses.repeat(2))[:, None].expand(-1, landmarks)
         return descriptor_loss(
             descriptors[inside], labels[inside], views[inside], points[inside], margin=self._config.margin,

@@ -92,16 +92,28 @@ def cluster(
     before = None if previous is None else Clusters.from_arrays(previous.clusters)
     image = np.searchsorted(keypoints.rows, keypoints.row)
     if by_pose:
-        poses_before = None if previous is None or before is None or before.pose_centroids is None else previous.poses[keypoints.rows]
+        poses_before = (
+            None
+            if previous is None or before is None or before.pose_centroids is None
+            else previous.poses[keypoints.rows]
+        )
         clusters = two_stage(
-            keypoints.descriptors, image, keypoints.codes, config, seed=seed, previous=before, previous_poses=poses_before
+            keypoints.descriptors,
+            image,
+            keypoints.codes,
+            config,
+            seed=seed,
+            previous=before,
+            previous_poses=poses_before,
         )
     else:
         clusters = single_stage(keypoints.descriptors, config, seed=seed, previous=before)
     return _table(keypoints, image, clusters, number, gate=config.gate)
 
 
-def _table(keypoints: Keypoints, image: NDArray[np.int64], clusters: Clusters, number: int, *, gate: bool) -> LabelTable:
+def _table(
+    keypoints: Keypoints, image: NDArray[np.int64], clusters: Clusters, number: int, *, gate: bool
+) -> LabelTable:
     pose = assign_poses(keypoints.codes, clusters)
     landmark, distance = label(keypoints.descriptors, pose[image], clusters)
     kept = keep(keypoints.row, landmark, distance, gate=gate)

@@ -1,0 +1,73 @@
+"""A job small enough for tests: generated faces, a diffusion model with random weights, every stage."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder in diffusers layout: two levels, four taps, random weights."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 24), down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"), mid_block_type=None, layers_per_block=1, cross_attention_dim=8, norm_num_groups=8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4, norm_num_groups=4, layers_per_block=1,
+    )  # fmt: skip
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    DDPMScheduler().save_pretrained(folder / "scheduler")
+    save_file({"prompt_embeds": torch.zeros(1, 1, 8)}, folder / "prompt_embeds.safetensors")
+    return str(folder)
+
+
+@pytest.fixture
+def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
+    """The settings of a small job, to be changed at will."""
+    stage = {"steps": 4, "learning_rate": 1e-3}
+    labelled = {**stage, "relabel_every": 2}
+    return {
+        "name": "small",
+        "output": str(tmp_path / "runs"),
+        "data": {"kind": "faces3d", "train": 16, "test": 8, "size": 64, "roi": {"context": 0.1}},
+        "extract": {
+            "features": {"backbone": {"model": tiny_model}, "timesteps": [50], "codec": {"channels": 8, "sample": 4}},
+            "views": {"count": 2},
+            "store": {"rows_per_shard": 6},
+        },
+        "zero_shot": {"landmarks": 3, "fit_images": 8, "fit_pixels": 20, "pixels": 30},
+        "train": {
+            "network": {
+                "grid": 16,
+                "aggregator": {"hidden": 8, "width": 12, "upsample_first": False},
+                "heads": {"descriptor": 8},
+                "vae": {"latent": 6, "width": 4},
+            },
+            "keypoints": {"minimum": 6},
+            "clusters": {"landmarks": 3, "poses": 2},
+            "batch": 4,
+            "warmup_steps": 2,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            "bootstrap": stage,
+            "d_uld": labelled,
+            "d_uld_pose_proxy": stage,
+            "d_uld_pp": labelled,
+        },
+        "runtime": {"actors": 1, "workers": 1, "threads_per_worker": 1},
+    }
+
+
+def write_job(settings: dict[str, Any], folder: Path) -> str:
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)

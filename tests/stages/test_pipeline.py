@@ -1,0 +1,133 @@
+"""A whole run on real Ray and DeepSpeed: what is there at the end, and what a second run, a kill and a second worker change."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from uldscale import files
+from uldscale.job import Job
+from uldscale.pipeline import Pipeline
+from uldscale.predictions import Predictions
+from uldscale.stages.evaluate import METHODS
+
+
+def content(folder: str) -> dict[str, bytes]:
+    """All files below a folder, but those that say who wrote a shard and when."""
+    root = Path(folder)
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and "attempts" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def shared_results() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def whole(settings: dict[str, Any], shared_results: dict[str, Any]) -> Pipeline:
+    """One finished run, which all tests of this file look at."""
+    if "pipeline" not in shared_results:
+        pipeline = Pipeline(Job.model_validate(settings))
+        shared_results["result"] = pipeline.run_all()
+        shared_results["pipeline"] = pipeline
+    finished: Pipeline = shared_results["pipeline"]
+    return finished
+
+
+def test_result(whole: Pipeline) -> None:
+    result = files.read_json(whole.run.result)
+    assert list(result["methods"]) == list(METHODS)
+    for measures in result["methods"].values():
+        for protocol in ("68pt-300", "5pt-all"):
+            assert measures["nme"][protocol]["forward"] > 0
+            assert measures["nme"][protocol]["backward"] > 0
+        assert 0 < measures["detection_rate"] <= 1
+    assert result["baselines"]["mean_shape"]["68pt-300"] > 0
+    assert set(result["seconds"]) == {"index", "extract", "zero_shot", "train", "evaluate"}
+    assert result["dataset"]["test_images"] == 8
+
+
+def test_report_shows_every_method(whole: Pipeline) -> None:
+    page = files.read_bytes(whole.run.report).decode()
+    for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
+        assert words in page
+    assert page.count("data:image/png;base64,") == len(METHODS) + 1 + 2 + 1
+
+
+def test_second_run_does_nothing(whole: Pipeline) -> None:
+    before = content(whole.run.store) | content(whole.run.methods) | content(whole.run.labels)
+    again = Pipeline(whole.job)
+    again.run_all()
+    assert content(again.run.store) | content(again.run.methods) | content(again.run.labels) == before
+
+
+def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
+    for method in METHODS:
+        points = Predictions.read(files.join(whole.run.method(method), "predictions.parquet")).points
+        known = points[np.isfinite(points).all(-1)]
+        # Half a cell of a 16 grid: the sub-pixel step may leave the cell's centre.
+        assert ((known > 0.1 - 1 / 32) & (known < 0.9 + 1 / 32)).all()
+
+
+def test_kill_and_resume(whole: Pipeline, tmp_path: Path) -> None:
+    """SIGKILL of the driver and all its processes at extraction, then at training: the store and the methods are the same."""
+    settings = whole.job.model_dump(mode="json") | {"output": str(tmp_path)}
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(settings))
+    run = tmp_path / whole.job.name
+    kill_when(job, lambda: len(list((run / "store.zarr" / "commits").glob("*.json"))) >= 2)
+    kill_when(job, lambda: len(list((run / "checkpoints").glob("*/state.json"))) >= 2)
+    assert not (run / "result.json").exists()
+    resumed = Pipeline(Job.model_validate(settings))
+    resumed.run_all()
+    assert content(resumed.run.store) == content(whole.run.store)
+    assert content(resumed.run.methods) == content(whole.run.methods)
+
+
+def kill_when(job: Path, reached: Any) -> None:
+    command = [sys.executable, "-c", "from uldscale.cli import main; main()", "run", str(job)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 180
+    while not reached():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run did not get far enough to be killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_two_workers_are_one(whole: Pipeline, tmp_path: Path) -> None:
+    """Extraction with two actors gives the same bytes; training with two workers the same weights within float tolerance."""
+    runtime = whole.job.runtime.updated(actors=2, workers=2)
+    two = Pipeline(whole.job.updated(output=str(tmp_path), runtime=runtime.model_dump()))
+    two.extract()
+    assert content(two.run.store) == content(whole.run.store)
+    two.train()
+    assert losses(two) == pytest.approx(losses(whole), rel=2e-3)
+
+
+def losses(pipeline: Pipeline) -> dict[str, float]:
+    """First losses of every stage, before rounding has grown."""
+    events = [event for event in pipeline.run.read_metrics() if event["event"] == "step" and event["step"] == 1]
+    return {event["stage"]: event["loss"] for event in events}
+
+
+def test_weights_of_model_are_those_of_the_last_method(whole: Pipeline) -> None:
+    ours, theirs = (
+        safetensors.torch.load(files.read_bytes(files.join(folder, "network.safetensors")))
+        for folder in (whole.run.model, whole.run.method(METHODS[-1]))
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)

@@ -1,0 +1,132 @@
+"""The command line: what a user gets wrong gives one clear line and exit code 2; nothing is lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from uldscale import cli
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["uldscale", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+def job(folder: Path, **data: object) -> str:
+    path = folder / "job.yaml"
+    settings = {
+        "name": "x",
+        "output": str(folder / "runs"),
+        "data": {"kind": "folder", "train": str(folder / "images")} | data,
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def images(folder: Path, count: int = 3) -> Path:
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "job file 'nowhere.yaml' is not there"),
+        (["status", "nowhere"], "is not a run folder"),
+        (["store", "info", "nowhere"], "no feature store"),
+        (["store", "verify", "nowhere"], "no feature store"),
+        (["predict", "nowhere", "a.png"], "is not a model folder"),
+        (["pretrain", "nowhere.yaml"], "job file 'nowhere.yaml' is not there"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_what_is_not_there(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments, monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_missing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("index", job(tmp_path), monkeypatch=monkeypatch) == 2
+    assert str(tmp_path / "images") in capsys.readouterr().err
+
+
+def test_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    assert run("index", job(tmp_path), monkeypatch=monkeypatch) == 2
+    assert "no image" in capsys.readouterr().err
+
+
+def test_unknown_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    images(tmp_path / "images")
+    assert run("index", job(tmp_path), "data.sise=64", monkeypatch=monkeypatch) == 2
+    assert "unknown key 'data.sise'; did you mean 'data.size'?" in capsys.readouterr().err
+
+
+def test_broken_images_are_quarantined_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = images(tmp_path / "images")
+    (folder / "text.jpg").write_text("no picture")
+    whole = (folder / "0.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[: len(whole) // 2])
+    run("index", job(tmp_path), monkeypatch=monkeypatch)
+    output = capsys.readouterr().out
+    assert "3 train and 0 test images, 2 quarantined" in output
+    assert "text" in output
+    assert "torn" in output
+
+
+def test_another_run_of_the_same_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(tmp_path / "images")
+    run("index", job(tmp_path), monkeypatch=monkeypatch)
+    capsys.readouterr()
+    assert run("index", job(tmp_path), "data.size=64", monkeypatch=monkeypatch) == 2
+    assert "data.size: the run has 128, this job wants 64" in capsys.readouterr().err
+
+
+def test_too_few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    images(tmp_path / "images")
+    assert run("train", job(tmp_path), monkeypatch=monkeypatch) == 2
+    assert "feature store" in capsys.readouterr().err
+
+
+def test_help_names_every_verb() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "uldscale.cli", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "120"},
+    ).stdout
+    for verb in (
+        "demo",
+        "run",
+        "index",
+        "extract",
+        "train",
+        "evaluate",
+        "report",
+        "predict",
+        "plan",
+        "status",
+        "store",
+        "pretrain",
+    ):
+        assert verb in shown
