@@ -102,3 +102,28 @@ def loaded(module: str) -> list[str]:
     """Heavy packages that come with a module, in a fresh interpreter."""
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_every_declared_metric_is_recorded() -> None:
+    from uldscale.runtime.telemetry import METRICS
+
+    code = "".join(path.read_text("utf-8") for path in SOURCES if path.name != "telemetry.py")
+    assert [name for name in METRICS if f'"{name}"' not in code] == []
+
+
+@pytest.mark.parametrize(
+    "job", sorted([*(ROOT / "jobs").glob("*.yaml"), PACKAGE / "demo.yaml"]), ids=lambda path: path.name
+)
+def test_every_job_loads(job: Path) -> None:
+    from uldscale.config import load
+    from uldscale.job import Job
+    from uldscale.stages.pretrain import PretrainConfig
+
+    load(PretrainConfig if job.name == "tiny-ldm.yaml" else Job, str(job))
+
+
+def test_the_house_in_the_readme_is_the_house() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    house = text[text.index("## The house") : text.index("## Terminology")]
+    for path in SOURCES:
+        assert path.stem in house or path.parent.name == "faces3d" or path.stem == "__init__", path

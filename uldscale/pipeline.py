@@ -3,13 +3,12 @@
 Every arrow is a thing at rest in the run folder, so each step does only what is missing, and a killed run goes on where it was.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
+from uldscale.runtime import telemetry
 from uldscale.stages import evaluate as evaluation
 from uldscale.stages.evaluate import METHODS
 from uldscale.stages.extract import extract, store_root
@@ -26,24 +25,26 @@ class Pipeline:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.run = RunFolder.create(job.root, job.model_dump(mode="json"), job.identity())
+        if job.runtime.metrics_port is not None:
+            telemetry.serve(job.runtime.metrics_port)
 
     def index(self) -> ImageIndex:
         """Images to index.parquet."""
-        with self.timed("index"):
+        with self.run.timed("index"):
             return build_index(self.job.data, self.run.index)
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
         index = self.index()
-        with self.timed("extract"):
+        with self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
 
     def train(self) -> None:
         """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
         index, store = self.index(), self.store()
-        with self.timed("zero_shot"):
+        with self.run.timed("zero_shot"):
             zero_shot(self.job.zero_shot, index, store, self.job.data.roi.border, self.run)
-        with self.timed("train"):
+        with self.run.timed("train"):
             border = self.job.data.roi.border
             train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
         self.run.publish(METHODS[-1])
@@ -51,7 +52,7 @@ class Pipeline:
     def evaluate(self) -> dict[str, Any]:
         """Detectors to result.json."""
         index, store = self.index(), self.store()
-        with self.timed("evaluate"):
+        with self.run.timed("evaluate"):
             evaluation.locate(index, store, self.run)
         return evaluation.evaluate(self.job.evaluate, index, store, self.run, self.job.name)
 
@@ -72,9 +73,3 @@ class Pipeline:
         store = FeatureStore.open(store_root(self.job.extract, self.run))
         store.require_complete()
         return store
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Adds the seconds of a block to the run's account."""
-        with self.run.timed(stage):
-            yield

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample, suppression_radius
 
@@ -165,3 +166,33 @@ def test_missing_points_give_zeros_and_no_gradient() -> None:
     assert maps.grad is not None
     assert maps.grad.isfinite().all()
     assert sample(maps, torch.full((1, 2, 2), torch.nan)).abs().sum() == 0
+
+
+def test_dense_keypoints_are_those_of_greedy_suppression() -> None:
+    random = torch.Generator().manual_seed(0)
+    # A little noise, since greedy suppression is defined by the order of equal cells otherwise.
+    heat = functional.interpolate(torch.rand(3, 1, 4, 4, generator=random), (16, 16), mode="bilinear")
+    heat = heat + 1e-3 * torch.rand(heat.shape, generator=random)
+    found = detect(heat, KeypointConfig(dense=True, threshold=0.3, maximum=256, minimum=0))
+    for image in range(3):
+        scores = [heat[image, 0, row, column].item() for row, column in greedy(heat[image, 0], 2)]
+        expected = [score for score in scores if score > 0.3]
+        assert found.scores[image][found.valid[image]].tolist() == pytest.approx(expected)
+
+
+def greedy(heat: Tensor, radius: int) -> list[tuple[int, int]]:
+    kept: list[tuple[int, int]] = []
+    for cell in heat.flatten().argsort(descending=True).tolist():
+        row, column = divmod(cell, heat.shape[-1])
+        if all(max(abs(row - r), abs(column - c)) >= radius for r, c in kept):
+            kept.append((row, column))
+    return kept
+
+
+def test_dense_keypoints_reach_the_minimum_inside_the_region() -> None:
+    heat = torch.full((1, 1, 16, 16), 0.01)
+    inside = inside_border(heat, 0.25)
+    found = detect(heat, KeypointConfig(dense=True, minimum=12), inside)
+    assert found.valid.sum() == 12
+    points = found.points[found.valid]
+    assert ((points > 0.25) & (points < 0.75)).all()

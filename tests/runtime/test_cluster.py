@@ -49,6 +49,14 @@ def test_no_cluster_at_the_address_is_the_users_turn(monkeypatch: pytest.MonkeyP
         connect(RuntimeConfig())
 
 
+def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="asks for 2 GPUs at once, but this machine has 1"):
+        connect(RuntimeConfig(workers=2, gpus_per_worker=0.5, gpus_for_clustering=1))
+
+
 def test_a_process_alone_is_a_world_of_one() -> None:
     rows = torch.ones(3, 2, requires_grad=True)
     barrier()

@@ -50,6 +50,8 @@ class RuntimeConfig(Settings):
     """How often an item is tried before the run gives it up."""
     gpus_for_clustering: float = Field(default=0.0, ge=0)
     """GPUs of the relabel service."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which the driver offers its series to Prometheus; None: nowhere."""
     max_failures: int = Field(default=2, ge=0)
     """How often training restarts from its last checkpoint after a worker was lost."""
 

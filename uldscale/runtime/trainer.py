@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from ray.exceptions import RayError
 from ray.train import (
     ControllerError,
@@ -21,7 +22,7 @@ from ray.train import (
     UserCallback,
     WorkerGroupError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from uldscale import files
 from uldscale.errors import IncompleteError
@@ -61,7 +62,7 @@ def _trainer(loop: Loop, config: dict[str, Any], storage: str, name: str, runtim
     on_gpu = runtime.gpus_per_worker > 0
     resources = {"CPU": float(runtime.threads_per_worker)} | ({"GPU": runtime.gpus_per_worker} if on_gpu else {})
     return TorchTrainer(
-        _with_traceback(loop),
+        _on_worker(loop),
         train_loop_config=config,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=runtime.workers, use_gpu=on_gpu, resources_per_worker=resources),
@@ -76,9 +77,12 @@ def _trainer(loop: Loop, config: dict[str, Any], storage: str, name: str, runtim
     )
 
 
-def _with_traceback(loop: Loop) -> Loop:
+def _on_worker(loop: Loop) -> Loop:
     @functools.wraps(loop)
-    def traced(config: dict[str, Any]) -> None:
+    def run(config: dict[str, Any]) -> None:
+        if torch.cuda.is_available():
+            # Ray shows all GPUs of a machine to all its workers.
+            torch.cuda.set_device(get_device())
         try:
             loop(config)
         except Exception as error:
@@ -86,7 +90,7 @@ def _with_traceback(loop: Loop) -> Loop:
             error.add_note(traceback.format_exc())
             raise
 
-    return traced
+    return run
 
 
 class _StopAtLoopErrors(UserCallback):

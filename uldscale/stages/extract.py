@@ -20,6 +20,7 @@ from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.noising import view_id
 from uldscale.models.views import ViewConfig, render_views, view_matrices
 from uldscale.runs import RunFolder
+from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import RuntimeConfig, connect, device
 from uldscale.runtime.pool import run_pool
 from uldscale.runtime.progress import Progress
@@ -58,9 +59,14 @@ def extract(
     if missing:
         connect(runtime)
         with Progress("extract", sum(len(store.rows_of(shard)) for shard in missing)) as progress:
-            for done in run_pool(worker, missing, runtime):
-                progress.advance(len(store.rows_of(done.item)))
+            for number, done in enumerate(run_pool(worker, missing, runtime), start=1):
+                images = len(store.rows_of(done.item))
+                progress.advance(images)
                 run.log(event="shard", shard=done.item, seconds=round(done.seconds, 3))
+                telemetry.record("uldscale_images_extracted_total", images)
+                telemetry.record("uldscale_shards_committed_total", 1)
+                telemetry.record("uldscale_shards_missing", len(missing) - number)
+                telemetry.record("uldscale_shard_seconds", done.seconds)
     store.require_complete()
     return store
 

@@ -5,6 +5,7 @@ import typer
 from uldscale import files
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.listing import list_records
+from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
 
 
@@ -22,6 +23,7 @@ def build_index(config: DataConfig, path: str) -> ImageIndex:
         index = ImageIndex.build(config, progress.advance, listed)
     index.write(path)
     typer.echo(summary(index))
+    telemetry.record("uldscale_images_quarantined", len(index.quarantined()))
     return index
 
 

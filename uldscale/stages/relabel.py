@@ -4,6 +4,7 @@ Laws: a round is on disk before anyone sees it. The service has no state that it
 round made twice is the same twice.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import ray
 from uldscale.clustering.two_stage import ClusterConfig
 from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
+from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
 from uldscale.training.relabelling import Keypoints, cluster
 
@@ -30,12 +32,18 @@ class Relabeller:
 
     def make(self, number: int, by_pose: bool, parts: int) -> None:
         """Cluster the keypoints of all ranks into round `number` and write it."""
+        start = time.monotonic()
         keypoints = Keypoints.joined([self._parts.pop(part) for part in range(parts)])
         previous = LabelTable.read(self._run.labels, number - 1) if number > 0 else None
         table = cluster(keypoints, self._config, number=number, by_pose=by_pose, seed=self._seed, previous=previous)
         table.write(self._run.labels)
         prune(self._run.labels, self._keep_rounds)
-        self._run.log(event="relabel", round=number, by_pose=by_pose, **_figures(table, previous, keypoints))
+        figures = _figures(table, previous, keypoints)
+        self._run.log(event="relabel", round=number, by_pose=by_pose, **figures)
+        telemetry.record("uldscale_relabel_round", number)
+        telemetry.record("uldscale_relabel_seconds", time.monotonic() - start)
+        telemetry.record("uldscale_keypoints_per_image", figures["keypoints_per_image"])
+        telemetry.record("uldscale_label_churn_ratio", figures.get("churn", 1.0))
 
     def labels(self, number: int) -> LabelTable:
         """The labels of a round."""

@@ -18,6 +18,7 @@ from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.labels import LabelTable
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
+from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import barrier, rank, world_size
 from uldscale.runtime.engine import Engine, make_engine, read_weights
 from uldscale.store.features import FeatureStore
@@ -136,6 +137,10 @@ class Training:
     def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
         values = {name: round(float(loss.detach()), 6) for name, loss in losses.items()}
         self.run.log(event="step", stage=stage.value, step=step, step_seconds=round(seconds, 4), **values)
+        telemetry.record("uldscale_train_step", step, stage=stage.value)
+        telemetry.record("uldscale_train_step_seconds", seconds, stage=stage.value)
+        for name, value in values.items():
+            telemetry.record("uldscale_train_loss", value, stage=stage.value, loss=name)
 
     def _finish(self, position: Position) -> Position:
         """At a stage's end: labels from the final weights, and the method as a detector of its own."""
