@@ -82,6 +82,7 @@ def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
         assert ((known > 0.1 - 1 / 32) & (known < 0.9 + 1 / 32)).all()
 
 
+@pytest.mark.timeout(600)
 def test_kill_and_resume(whole: Pipeline, tmp_path: Path) -> None:
     """SIGKILL of the driver and all its processes at extraction, then at training: the store and the methods are the same."""
     settings = whole.job.model_dump(mode="json") | {"output": str(tmp_path)}
@@ -100,7 +101,7 @@ def test_kill_and_resume(whole: Pipeline, tmp_path: Path) -> None:
 def kill_when(job: Path, reached: Any) -> None:
     command = [sys.executable, "-c", "from uldscale.cli import main; main()", "run", str(job)]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 240
     while not reached():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run did not get far enough to be killed"

@@ -74,8 +74,7 @@ class Truth:
 def evaluate(
     config: EvaluateConfig, index: ImageIndex, store: FeatureStore, run: RunFolder, dataset: str
 ) -> dict[str, Any]:
-    """All measures of all methods; writes and returns result.json (design: methods, baselines, dataset, seconds)."""
-    locate(index, store, run)
+    """All measures of all methods from their predictions (`locate`); writes and returns result.json."""
     size = store.spec.image_size
     truth = Truth.of(index, size)
     methods = {method: _measure(config, index, run, method, truth, size) for method in METHODS}
