@@ -85,9 +85,12 @@ def test_one_worker_lost_too_often_leaves_work_over(runtime: RuntimeConfig, tmp_
         fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime.updated(max_failures=0))
 
 
-def test_ctrl_c_stays_an_interrupt(runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(0))
-    with pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(("code", "kind"), [(0, KeyboardInterrupt), (15, SystemExit)])
+def test_ctrl_c_stays_an_interrupt_and_a_termination_a_termination(
+    code: int, kind: type[BaseException], runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(code))
+    with pytest.raises(kind):
         fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime)
 
 

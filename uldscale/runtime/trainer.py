@@ -136,7 +136,9 @@ def _own_interrupts() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
+    except SystemExit as ended:
+        if ended.code:
+            raise
         raise KeyboardInterrupt from None
     finally:
         if before is not signal.getsignal(signal.SIGINT):
