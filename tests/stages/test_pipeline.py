@@ -64,7 +64,8 @@ def test_report_shows_every_method(whole: Pipeline) -> None:
     page = files.read_bytes(whole.run.report).decode()
     for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
         assert words in page
-    assert page.count("data:image/png;base64,") == len(METHODS) + 1 + 2 + 1
+    assert page.count("data:image/jpeg;base64,") == len(METHODS) + 1
+    assert page.count("data:image/png;base64,") == 2 + 1
 
 
 def test_second_run_does_nothing(whole: Pipeline) -> None:

@@ -1,6 +1,7 @@
 """The verb `report`: report.html, one file with the numbers and pictures of a run, and the table on the terminal."""
 
 import base64
+import io
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +49,9 @@ class Row:
 @dataclass(frozen=True)
 class Figure:
     caption: str
-    png: str
+    kind: str
+    content: str
+    """Base64."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def _landmarks(index: ImageIndex, size: int, run: RunFolder, method: str) -> Fig
     chosen = shown_rows(index)
     images = np.stack([index.load(int(row), size) for row in chosen])
     points = _points(index, run, method)[chosen] * size
-    return _figure(TITLES[method], plots.landmarks(images, points))
+    return _photograph(TITLES[method], plots.landmarks(images, points))
 
 
 def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
@@ -171,7 +175,7 @@ def _poses(index: ImageIndex, size: int, run: RunFolder) -> Figure:
     images = [_faces(index, group[:POSE_IMAGES], size) for group in by_pose]
     yaws = [index.yaw(group) for group in by_pose] if np.isfinite(index.yaw(pool)).all() else None
     picture = plots.pose_rows(images, [len(group) for group in by_pose], yaws)
-    return _figure("pose clusters on test images", picture)
+    return _photograph("pose clusters on test images", picture)
 
 
 def _faces(index: ImageIndex, rows: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
@@ -191,4 +195,11 @@ def _ced(result: dict[str, Any]) -> Section:
 
 
 def _figure(caption: str, png: bytes) -> Figure:
-    return Figure(caption, base64.b64encode(png).decode())
+    return Figure(caption, "png", base64.b64encode(png).decode())
+
+
+def _photograph(caption: str, png: bytes) -> Figure:
+    """Pictures of images are a tenth of the size as JPEG."""
+    sink = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(sink, "JPEG", quality=85)
+    return Figure(caption, "jpeg", base64.b64encode(sink.getvalue()).decode())
