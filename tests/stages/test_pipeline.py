@@ -112,19 +112,20 @@ def kill_when(job: Path, reached: Any) -> None:
 
 
 def test_two_workers_are_one(whole: Pipeline, tmp_path: Path) -> None:
-    """Extraction with two actors gives the same bytes; training with two workers the same weights within float tolerance."""
+    """Extraction with two actors gives the same bytes; training with two workers the same losses within float tolerance."""
     runtime = whole.job.runtime.updated(actors=2, workers=2)
     two = Pipeline(whole.job.updated(output=str(tmp_path), runtime=runtime.model_dump()))
     two.extract()
     assert content(two.run.store) == content(whole.run.store)
     two.train()
-    assert losses(two) == pytest.approx(losses(whole), rel=2e-3)
+    # Later stages start from labels, in which a rounding error may swap two exemplars; tests/training has their gradients.
+    assert losses(two) == pytest.approx(losses(whole), rel=1e-4)
 
 
 def losses(pipeline: Pipeline) -> dict[str, float]:
-    """First losses of every stage, before rounding has grown."""
-    events = [event for event in pipeline.run.read_metrics() if event["event"] == "step" and event["step"] == 1]
-    return {event["stage"]: event["loss"] for event in events}
+    """Losses of all steps of the bootstrap."""
+    events = [event for event in pipeline.run.read_metrics() if event["event"] == "step"]
+    return {f"step {event['step']}": event["loss"] for event in events if event["stage"] == "bootstrap"}
 
 
 def test_weights_of_model_are_those_of_the_last_method(whole: Pipeline) -> None:

@@ -19,7 +19,7 @@ from uldscale.labels import LabelTable
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
-from uldscale.runtime.cluster import barrier, rank, world_size
+from uldscale.runtime.cluster import barrier, gather, rank, world_size
 from uldscale.runtime.engine import Engine, make_engine, read_weights
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -131,11 +131,15 @@ class Training:
         for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
             losses = engine(batch.to(self.device))
             engine.step(losses["loss"])
-            if (step + 1) % self.config.log_every == 0 and rank() == 0:
+            if (step + 1) % self.config.log_every == 0:
                 self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
 
     def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
-        values = {name: round(float(loss.detach()), 6) for name, loss in losses.items()}
+        """Log the losses of the global batch; every rank calls this."""
+        means = gather(torch.stack(list(losses.values())).detach()[None]).mean(0).tolist()
+        if rank() > 0:
+            return
+        values = {name: round(mean, 6) for name, mean in zip(losses, means, strict=True)}
         self.run.log(event="step", stage=stage.value, step=step, step_seconds=round(seconds, 4), **values)
         telemetry.record("uldscale_train_step", step, stage=stage.value)
         telemetry.record("uldscale_train_step_seconds", seconds, stage=stage.value)

@@ -1,0 +1,88 @@
+"""Objectives: two ranks give the gradient of one; what is frozen gets none; labelled points follow their view."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from torch import Tensor
+
+from uldscale.models.network import Network
+from uldscale.store.features import FeatureStore
+from uldscale.training.batches import Batch, Batches, DenseLabels
+from uldscale.training.objectives import Objective
+from uldscale.training.schedule import TRAINED_PARTS, LossConfig, NetworkConfig, Stage
+
+NETWORK = NetworkConfig.model_validate(
+    {
+        "grid": 16,
+        "aggregator": {"hidden": 8, "width": 12, "upsample_first": False},
+        "heads": {"descriptor": 8},
+        "vae": {"latent": 6, "width": 4},
+    }
+)
+
+
+def labels() -> DenseLabels:
+    random = np.random.default_rng(0)
+    points = random.uniform(0.2, 0.8, (12, 3, 2)).astype(np.float32)
+    points[3, 1] = np.nan
+    return DenseLabels(points, np.arange(12) % 2)
+
+
+def draw(store: FeatureStore, stage: Stage, rank: int, world: int) -> Batch:
+    batches = Batches(store, np.arange(12), batch=8, latent=6, seed=0, rank=rank, world=world)
+    return next(batches(stage, range(1), None if stage is Stage.BOOTSTRAP else labels()))
+
+
+def gradients(root: str, stage: Stage, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    store = FeatureStore.open(root)
+    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    network.trainable(TRAINED_PARTS[stage])
+    objective = Objective(network, stage, LossConfig())
+    objective(draw(store, stage, rank, world))["loss"].backward()
+    return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+def on_rank(rank: int, root: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    averaged = {}
+    for stage in Stage:
+        for name, gradient in gradients(root, stage, rank, 2).items():
+            torch.distributed.all_reduce(gradient)
+            averaged[f"{stage}/{name}"] = gradient / 2
+    if rank == 0:
+        torch.save(averaged, f"{folder}/gradients.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_give_the_gradient_of_one(store: FeatureStore, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(on_rank, (store.root, str(tmp_path)), nprocs=2)
+    averaged = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    for stage in Stage:
+        alone = gradients(store.root, stage)
+        largest = max(float(gradient.abs().max()) for gradient in alone.values())
+        for name, gradient in alone.items():
+            torch.testing.assert_close(averaged[f"{stage}/{name}"], gradient, rtol=1e-3, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_only_the_parts_of_a_stage_learn(store: FeatureStore, stage: Stage) -> None:
+    rooms = {"vae.encoder": "encoder", "vae.decoder": "decoder"}
+    learning = {rooms.get(".".join(name.split(".")[:2]), name.split(".")[0]) for name in gradients(store.root, stage)}
+    assert learning == TRAINED_PARTS[stage]
+
+
+def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
+    batch = draw(store, Stage.D_ULD, 0, 1)
+    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    moved = Objective(network, Stage.D_ULD, LossConfig())._points(batch).unflatten(0, (2, -1))
+    for view in range(2):
+        for image in range(8):
+            homogeneous = torch.cat([batch.points[image], torch.ones(3, 1)], dim=1)
+            expected = (batch.matrices[view, image] @ homogeneous.T).T[:, :2]
+            torch.testing.assert_close(moved[view, image], expected, equal_nan=True)
