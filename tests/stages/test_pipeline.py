@@ -1,5 +1,6 @@
 """A whole run on real Ray and DeepSpeed: what is there at the end, and what a second run, a kill and a second worker change."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,19 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
 from uldscale import files
+from uldscale.data.faces3d import render
+from uldscale.errors import IncompleteError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
 from uldscale.stages.evaluate import METHODS
+from uldscale.stages.inspect_store import print_info, verify
+from uldscale.stages.predict import predict
+from uldscale.stages.status import print_status
+from uldscale.training.schedule import Stage
 
 
 def content(folder: str) -> dict[str, bytes]:
@@ -134,3 +142,43 @@ def test_weights_of_model_are_those_of_the_last_method(whole: Pipeline) -> None:
         for folder in (whole.run.model, whole.run.method(METHODS[-1]))
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def test_predict(whole: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Landmarks in pixels of images of any size; a broken one is named at the end, after all others are done."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    face = render(5_000_000, size=128).image
+    Image.fromarray(face).save(folder / "a.png")
+    Image.fromarray(face).resize((256, 256)).save(folder / "b.png")
+    (folder / "broken.png").write_text("no picture")
+    with pytest.raises(IncompleteError, match="1 of 3 images could not be read: .*broken.png"):
+        predict(whole.run.model, [str(folder)], as_json=True, overlay=str(tmp_path / "drawn"))
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert [Path(record["image"]).name for record in found] == ["a.png", "b.png"]
+    for record, size in zip(found, (128, 256), strict=True):
+        points = np.array([point for point in record["landmarks"] if point])
+        assert len(record["landmarks"]) == len(record["scores"]) == 3
+        assert ((points >= 0) & (points <= size)).all()
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png"]
+
+
+def test_status_reads_files_only(whole: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(whole.run.root)
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["extract"] == "4 of 4 shards"
+    assert [lines[stage.value] for stage in Stage] == ["4 of 4 steps"] * 4
+    assert lines["evaluate"] == "done"
+
+
+def test_store_verbs(whole: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    verify(whole.run.store, repair=False)
+    assert capsys.readouterr().out == "4 of 4 committed shards are good, 0 are missing\n"
+    print_info(whole.run.store)
+    assert json.loads(capsys.readouterr().out)["shards"] == 4
+
+
+def test_codec_quality_is_told(whole: Pipeline) -> None:
+    told = [event for event in whole.run.read_metrics() if event["event"] == "codec"]
+    assert len(told) == 4
+    assert all(0 < event["error"] < 1 and event["explained"] <= 1 for event in told)

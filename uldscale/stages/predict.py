@@ -36,7 +36,7 @@ def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None
         if not as_json:
             typer.echo(_line(record))
     if as_json:
-        typer.echo(json.dumps({"model": model, "images": records}, indent=1))
+        typer.echo(json.dumps({"model": model, "images": records}))
     if broken:
         raise IncompleteError(
             f"{len(broken)} of {len(broken) + len(records)} images could not be read: {'; '.join(broken)}"

@@ -21,11 +21,11 @@ def print_status(root: str) -> None:
     if not files.exists(run.config):
         raise DataError(f"{root!r} is not a run folder (no config.yaml); give a folder such as runs/faces68")
     settings, metrics = run.read_config(), run.read_metrics()
-    typer.echo(f"extract   {_extraction(settings, run, metrics)}")
+    typer.echo(f"{'extract':<18}{_extraction(settings, run, metrics)}")
     for stage, line in _training(TrainConfig.model_validate(settings["train"]), run, metrics).items():
-        typer.echo(f"{stage:<9} {line}")
-    typer.echo(f"evaluate  {'done' if files.exists(run.result) else 'not yet'}")
-    typer.echo(f"report    {run.report if files.exists(run.report) else 'not yet'}")
+        typer.echo(f"{stage:<18}{line}")
+    typer.echo(f"{'evaluate':<18}{'done' if files.exists(run.result) else 'not yet'}")
+    typer.echo(f"{'report':<18}{run.report if files.exists(run.report) else 'not yet'}")
 
 
 def _extraction(settings: dict[str, Any], run: RunFolder, metrics: list[dict[str, Any]]) -> str:
