@@ -1,12 +1,13 @@
 """Objectives: two ranks give the gradient of one; what is frozen gets none; labelled points follow their view."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from torch import Tensor
 
 from uldscale.models.network import Network
@@ -61,7 +62,9 @@ def on_rank(rank: int, root: str, folder: str) -> None:
 
 
 def test_two_ranks_give_the_gradient_of_one(store: FeatureStore, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(on_rank, (store.root, str(tmp_path)), nprocs=2)
+    commands = [[sys.executable, __file__, str(rank), store.root, str(tmp_path)] for rank in range(2)]
+    ranks = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(120) for process in ranks] == [0, 0]
     averaged = torch.load(tmp_path / "gradients.pt", weights_only=True)
     for stage in Stage:
         alone = gradients(store.root, stage)
@@ -86,3 +89,7 @@ def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
             homogeneous = torch.cat([batch.points[image], torch.ones(3, 1)], dim=1)
             expected = (batch.matrices[view, image] @ homogeneous.T).T[:, :2]
             torch.testing.assert_close(moved[view, image], expected, equal_nan=True)
+
+
+if __name__ == "__main__":
+    on_rank(int(sys.argv[1]), sys.argv[2], sys.argv[3])
