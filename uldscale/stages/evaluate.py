@@ -95,13 +95,20 @@ def evaluate(
     return result
 
 
-def _measure(
-    config: EvaluateConfig, index: ImageIndex, run: RunFolder, method: str, truth: Truth | None, size: int
-) -> dict[str, Any]:
+def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing, and poses (N,), 0 where unknown."""
     predictions = Predictions.read(files.join(run.method(method), "predictions.parquet"))
     points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
     poses = np.zeros(len(index), np.int64)
-    points[index.rows()], poses[index.rows()] = predictions.points * size, predictions.poses
+    points[index.rows()], poses[index.rows()] = predictions.points, predictions.poses
+    return points, poses
+
+
+def _measure(
+    config: EvaluateConfig, index: ImageIndex, run: RunFolder, method: str, truth: Truth | None, size: int
+) -> dict[str, Any]:
+    points, poses = landmarks_of(index, run, method)
+    points = points * size
     judged = index.rows("test") if len(index.rows("test")) else index.rows()
     measures: dict[str, Any] = {"detection_rate": float(nme.detection_rate(points[judged]).mean())}
     if truth is None:

@@ -16,9 +16,8 @@ from rich.table import Table
 from uldscale import files
 from uldscale.data.index import ImageIndex
 from uldscale.evaluation import plots
-from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import METHODS
+from uldscale.stages.evaluate import METHODS, landmarks_of
 from uldscale.store.features import FeatureStore
 
 TITLES = {
@@ -142,7 +141,7 @@ def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, An
 def _landmarks(index: ImageIndex, size: int, run: RunFolder, method: str) -> Figure:
     chosen = shown_rows(index)
     images = np.stack([index.load(int(row), size) for row in chosen])
-    points = _points(index, run, method)[chosen] * size
+    points = landmarks_of(index, run, method)[0][chosen] * size
     return _photograph(TITLES[method], plots.landmarks(images, points))
 
 
@@ -157,21 +156,10 @@ def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
     return chosen
 
 
-def _points(index: ImageIndex, run: RunFolder, method: str) -> NDArray[np.float32]:
-    predictions = Predictions.read(files.join(run.method(method), "predictions.parquet"))
-    points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
-    points[index.rows()] = predictions.points
-    return points
-
-
 def _poses(index: ImageIndex, size: int, run: RunFolder) -> Figure:
-    predictions = Predictions.read(files.join(run.method(METHODS[-1]), "predictions.parquet"))
-    used = index.rows()
-    pose = dict(zip(used.tolist(), predictions.poses.tolist(), strict=True))
-    pool = index.rows("test") if len(index.rows("test")) else used
-    by_pose = [
-        np.array([row for row in pool.tolist() if pose[row] == q], np.int64) for q in range(max(pose.values()) + 1)
-    ]
+    _, poses = landmarks_of(index, run, METHODS[-1])
+    pool = index.rows("test") if len(index.rows("test")) else index.rows()
+    by_pose = [pool[poses[pool] == pose] for pose in range(int(poses.max()) + 1)]
     images = [_faces(index, group[:POSE_IMAGES], size) for group in by_pose]
     yaws = [index.yaw(group) for group in by_pose] if np.isfinite(index.yaw(pool)).all() else None
     picture = plots.pose_rows(images, [len(group) for group in by_pose], yaws)
