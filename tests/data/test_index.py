@@ -395,6 +395,9 @@ def test_the_stage_builds_once_and_says_so(folder: Path, tmp_path: Path, capsys:
     said = capsys.readouterr().out
     assert said.startswith("index: 3 train and 0 test images, 3 quarantined (cut: truncated: ")
     assert said.count("\n") == 1
+    report = json.loads((tmp_path / "run" / "quarantined.json").read_text())
+    assert [entry["id"] for entry in report] == ["cut", "empty", "text"]
+    assert all(entry["reason"] for entry in report)
     written = os.stat(path).st_mtime_ns
     assert build_index(folder_config(folder), path).fingerprint() == first.fingerprint()
     assert (capsys.readouterr().out, os.stat(path).st_mtime_ns) == ("", written)

@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from uldscale.errors import StoreError
-from uldscale.store import arrays
+from uldscale.store import arrays, places
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 from uldscale.store.spec import StoreSpec, TapSpec
@@ -23,7 +23,7 @@ NO_SPACE = (
 
 
 def test_documents(tmp_path: Path) -> None:
-    place = arrays.open_root(str(tmp_path / "new"))
+    place = places.open_root(str(tmp_path / "new"))
     assert arrays.read_document(place, "a/b.json") is None
     assert arrays.add_document(place, "a/b.json", {"x": [1]})
     assert not arrays.add_document(place, "a/b.json", {"x": [2]})
@@ -50,7 +50,7 @@ class Interrupted:
 
 
 def test_a_document_that_comes_in_between_is_not_overwritten(tmp_path: Path) -> None:
-    place = arrays.open_root(str(tmp_path))
+    place = places.open_root(str(tmp_path))
     assert not arrays.add_document(Interrupted(place), "b.json", "ours")
     assert arrays.read_document(place, "b.json") == "theirs"
 
@@ -58,7 +58,7 @@ def test_a_document_that_comes_in_between_is_not_overwritten(tmp_path: Path) -> 
 @pytest.mark.parametrize("leftover", ["b.json.__lock", "b.json_0123456789abcdef.__lock"])
 def test_what_a_killed_writer_left_does_not_get_into_a_document(tmp_path: Path, leftover: str) -> None:
     (tmp_path / leftover).write_text("half of something long " * 100)
-    place = arrays.open_root(str(tmp_path))
+    place = places.open_root(str(tmp_path))
     arrays.write_document(place, "b.json", 1)
     assert (tmp_path / "b.json").read_text() == "1\n"
     assert arrays.names(place) == ["b.json"]
@@ -68,14 +68,14 @@ def test_a_full_disk(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     words = "did not take it: the disk is full, 12345 bytes are needed and [0-9]+ are free"
     root = str(tmp_path / "not" / "yet")
-    with pytest.raises(StoreError, match=words) as caught, arrays.speaking_of(root, "did not take it", 12345):
+    with pytest.raises(StoreError, match=words) as caught, places.speaking_of(root, "did not take it", 12345):
         raise ValueError(NO_SPACE)
     assert abs(int(str(caught.value).split("and ")[1].split(" ")[0]) - free) < 2**30
     assert str(caught.value.__cause__) == NO_SPACE
 
 
 def test_reasons_lose_what_only_tensorstore_understands() -> None:
-    with pytest.raises(StoreError, match=r"^/x is odd: NOT_FOUND: gone$"), arrays.speaking_of("/x", "is odd"):
+    with pytest.raises(StoreError, match=r"^/x is odd: NOT_FOUND: gone$"), places.speaking_of("/x", "is odd"):
         raise ValueError("NOT_FOUND: gone [tensorstore_spec='{...}'] [source locations='...']")
 
 
@@ -83,8 +83,8 @@ def test_sweeping_is_for_local_files(tmp_path: Path) -> None:
     draft = tmp_path / "c" / "5" / "0_0123456789abcdef.__lock"
     draft.parent.mkdir(parents=True)
     draft.write_text("half")
-    place = arrays.open_root(str(tmp_path))
-    arrays.sweep(arrays.open_root("memory://m"), "c/5/**/*")
+    place = places.open_root(str(tmp_path))
+    arrays.sweep(places.open_root("memory://m"), "c/5/**/*")
     arrays.sweep(place, "c/4/**/*", "c/*")
     assert draft.exists()
     arrays.sweep(place, "c/5/**/*")
@@ -92,7 +92,7 @@ def test_sweeping_is_for_local_files(tmp_path: Path) -> None:
 
 
 def test_small_arrays_replace_what_was_there(tmp_path: Path) -> None:
-    place = arrays.open_root(str(tmp_path)) / "a/"
+    place = places.open_root(str(tmp_path)) / "a/"
     for array in (np.arange(6.0).reshape(2, 3), np.arange(4, dtype=np.int16)):
         arrays.put_array(place, array)
         got = zarr.open_array(tmp_path / "a", mode="r")
@@ -116,7 +116,7 @@ def test_checksums_tell_contents_apart() -> None:
 
 @pytest.mark.parametrize(("url", "driver"), [("gs://bucket/store", "gcs"), ("file:///tmp/store/", "file")])
 def test_urls(url: str, driver: str) -> None:
-    location = arrays.open_root(url).spec().to_json()
+    location = places.open_root(url).spec().to_json()
     assert location["driver"] == driver
     assert location["path"].endswith("store/")
 

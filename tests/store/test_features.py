@@ -27,64 +27,13 @@ from uldscale.store import arrays
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
 
-SPEC = StoreSpec(
-    model="tiny-ldm",
-    weight_hash="abc",
-    prompt="",
-    mode="noise",
-    noise="image",
-    seed=0,
-    timesteps=(1, 101),
-    taps=(TapSpec("up.0", 4, 8), TapSpec("up.1", 4, 8), TapSpec("up.2", 3, 16)),
-    views={"count": 2, "scale": (0.8, 1.25)},
-    codec={"kind": "pca-int8", "channels": 4},
-    dtype="int8",
-    image_size=128,
-    index="def",
-    num_rows=7,
-    num_views=2,
-    rows_per_shard=3,
-)
-CODEC = {
-    f"up.{tap}/{name}": np.full(4 - tap // 2, tap + 1, np.float32) for tap in range(3) for name in ("mean", "scales")
-}
 LAST = 2
 """The shard with padding: row 6 and two rows that don't exist."""
 
-Content = tuple[dict[str, NDArray[Any]], NDArray[np.float32]]
-
-
-def content(spec: StoreSpec, shard: int, seed: int = 0) -> Content:
-    """Features and view matrices of a shard; like those of an extractor they depend on the row alone."""
-    rows = spec.rows_of(shard)
-    features = {name: np.stack([_maps(spec, name, row, seed) for row in rows]) for name in spec.resolutions}
-    views = [np.random.default_rng([seed, row]).random((spec.num_views, 3, 3), np.float32) for row in rows]
-    return features, np.stack(views)
-
-
-def _maps(spec: StoreSpec, name: str, row: int, seed: int) -> NDArray[Any]:
-    return np.random.default_rng([seed, row]).integers(-127, 128, spec.shape(name)[1:]).astype(spec.dtype)
-
-
-def write(store: FeatureStore, shard: int, *, seed: int = 0, attempt: str = "1", seconds: float = 1.5) -> None:
-    store.write_shard(shard, *content(store.spec, shard, seed), attempt=attempt, seconds=seconds)
-
-
-def fill(root: Path, spec: StoreSpec = SPEC) -> FeatureStore:
-    """A complete store."""
-    store = FeatureStore.open_or_create(str(root), spec)
-    store.write_codec(CODEC)
-    for shard in store.missing_shards():
-        write(store, shard)
-    return store
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete store that no test changes."""
-    root = tmp_path_factory.mktemp("whole") / "store"
-    fill(root)
-    return root
+Content = Callable[..., tuple[dict[str, NDArray[Any]], NDArray[np.float32]]]
+Write = Callable[..., None]
+Fill = Callable[..., FeatureStore]
+Tree = Callable[[Path], dict[str, bytes]]
 
 
 @pytest.fixture
@@ -94,15 +43,9 @@ def store(tmp_path: Path, whole: Path) -> FeatureStore:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> FeatureStore:
+def empty(tmp_path: Path, spec: StoreSpec) -> FeatureStore:
     """A store without shards at tmp_path / "store"."""
-    return FeatureStore.open_or_create(str(tmp_path / "store"), SPEC)
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    """All files of a store by path, but for attempts/, which two equal stores may have different."""
-    paths = [path for path in root.rglob("*") if path.is_file() and path.parent.name != "attempts"]
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+    return FeatureStore.open_or_create(str(tmp_path / "store"), spec)
 
 
 def shard_file(root: Path, name: str, shard: int) -> Path:
@@ -114,8 +57,15 @@ def shard_file(root: Path, name: str, shard: int) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
-def test_zarr_python_reads_what_was_written(tmp_path: Path, dtype: Literal["int8", "float16"]) -> None:
-    spec = replace(SPEC, dtype=dtype)
+def test_zarr_python_reads_what_was_written(
+    tmp_path: Path,
+    dtype: Literal["int8", "float16"],
+    spec: StoreSpec,
+    codec: dict[str, NDArray[Any]],
+    content: Content,
+    fill: Fill,
+) -> None:
+    spec = replace(spec, dtype=dtype)
     fill(tmp_path, spec)
     group: Any = zarr.open_group(str(tmp_path), mode="r")
     assert group.attrs["uldscale"] == spec.to_json()
@@ -127,11 +77,11 @@ def test_zarr_python_reads_what_was_written(tmp_path: Path, dtype: Literal["int8
         np.testing.assert_array_equal(array[:7], written)
         assert not np.any(array[7:])
     np.testing.assert_array_equal(group["views"][:7], np.concatenate([content(spec, shard)[1] for shard in range(3)]))
-    np.testing.assert_array_equal(group["codec/up.2/scales"][:], CODEC["up.2/scales"])
+    np.testing.assert_array_equal(group["codec/up.2/scales"][:], codec["up.2/scales"])
 
 
-def test_values_that_are_no_numbers_survive(tmp_path: Path) -> None:
-    spec = replace(SPEC, dtype="float16")
+def test_values_that_are_no_numbers_survive(tmp_path: Path, spec: StoreSpec, content: Content) -> None:
+    spec = replace(spec, dtype="float16")
     store = FeatureStore.open_or_create(str(tmp_path), spec)
     features, views = content(spec, 0)
     features["r08"][0, 0, 0, 0, 0, 0, :3] = np.nan, np.inf, -0.0
@@ -141,9 +91,11 @@ def test_values_that_are_no_numbers_survive(tmp_path: Path) -> None:
     assert group["r08"][:3].tobytes() == features["r08"].tobytes()
 
 
-def test_an_all_zero_shard_is_on_disk_and_missed_when_it_goes(tmp_path: Path) -> None:
-    store = FeatureStore.open_or_create(str(tmp_path), SPEC)
-    features, views = content(SPEC, 0)
+def test_an_all_zero_shard_is_on_disk_and_missed_when_it_goes(
+    tmp_path: Path, spec: StoreSpec, content: Content
+) -> None:
+    store = FeatureStore.open_or_create(str(tmp_path), spec)
+    features, views = content(spec, 0)
     store.write_shard(0, {name: np.zeros_like(maps) for name, maps in features.items()}, views, attempt="1", seconds=0)
     assert store.verify() == []
     shard_file(tmp_path, "r08", 0).unlink()
@@ -153,8 +105,10 @@ def test_an_all_zero_shard_is_on_disk_and_missed_when_it_goes(tmp_path: Path) ->
 # The law: the same bytes
 
 
-def test_writers_and_order_change_no_byte(tmp_path: Path, whole: Path) -> None:
-    FeatureStore.open_or_create(str(tmp_path / "many"), SPEC).write_codec(CODEC)
+def test_writers_and_order_change_no_byte(
+    tmp_path: Path, whole: Path, spec: StoreSpec, codec: dict[str, NDArray[Any]], write: Write, tree: Tree
+) -> None:
+    FeatureStore.open_or_create(str(tmp_path / "many"), spec).write_codec(codec)
     with ThreadPoolExecutor(3) as pool:
         handles = [FeatureStore.open(str(tmp_path / "many")) for _ in range(3)]
         list(pool.map(lambda pair: write(*pair, attempt="7", seconds=9.0), zip(handles, [2, 0, 1], strict=True)))
@@ -176,13 +130,21 @@ for shard in store.missing_shards():
 """
 
 
-def test_kills_change_no_byte(tmp_path: Path) -> None:
-    spec = replace(SPEC, taps=(TapSpec("a", 16, 32), TapSpec("b", 16, 64)), num_rows=40, rows_per_shard=4)
+def test_kills_change_no_byte(
+    tmp_path: Path,
+    spec: StoreSpec,
+    codec: dict[str, NDArray[Any]],
+    content: Content,
+    write: Write,
+    fill: Fill,
+    tree: Tree,
+) -> None:
+    spec = replace(spec, taps=(TapSpec("a", 16, 32), TapSpec("b", 16, 64)), num_rows=40, rows_per_shard=4)
     parts = [content(spec, shard) for shard in range(spec.num_shards)]
     data: dict[str, Any] = {name: np.concatenate([maps[name] for maps, _ in parts]) for name in spec.resolutions}
     np.savez(tmp_path / "data.npz", views=np.concatenate([views for _, views in parts]), **data)
     store = FeatureStore.open_or_create(str(tmp_path / "killed"), spec)
-    store.write_codec(CODEC)
+    store.write_codec(codec)
     kills, randomness = 0, random.Random(0)
     while store.missing_shards() and kills < 3:
         before = len(store.missing_shards())
@@ -209,7 +171,7 @@ def child(root: str, data: Path, attempt: str) -> Iterator[subprocess.Popen[byte
         yield process
 
 
-def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(empty: FeatureStore) -> None:
+def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(empty: FeatureStore, write: Write) -> None:
     root = Path(empty.root)
     ours = [root / f"{name}_0123456789abcdef.__lock" for name in ("r08/c/1/0/0/0/0/0/0", "commits/00001.json")]
     theirs = root / "commits/00002.json_0123456789abcdef.__lock"
@@ -223,10 +185,12 @@ def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(emp
     assert empty.verify() == []
 
 
-def test_many_may_open_or_create_at_the_same_time(tmp_path: Path, whole: Path) -> None:
+def test_many_may_open_or_create_at_the_same_time(
+    tmp_path: Path, whole: Path, spec: StoreSpec, codec: dict[str, NDArray[Any]], write: Write, tree: Tree
+) -> None:
     with ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(lambda _: FeatureStore.open_or_create(str(tmp_path / "many"), SPEC), range(16)))
-    stores[3].write_codec(CODEC)
+        stores = list(pool.map(lambda _: FeatureStore.open_or_create(str(tmp_path / "many"), spec), range(16)))
+    stores[3].write_codec(codec)
     for shard, store in enumerate(stores[:3]):
         write(store, shard)
     assert tree(tmp_path / "many") == tree(whole)
@@ -246,24 +210,26 @@ def test_only_commit_records_count(store: FeatureStore) -> None:
         store.views()
 
 
-def test_a_long_list_of_missing_shards_is_cut(tmp_path: Path) -> None:
-    store = FeatureStore.open_or_create(str(tmp_path), replace(SPEC, num_rows=60))
+def test_a_long_list_of_missing_shards_is_cut(tmp_path: Path, spec: StoreSpec) -> None:
+    store = FeatureStore.open_or_create(str(tmp_path), replace(spec, num_rows=60))
     with pytest.raises(IncompleteError, match=r"lacks 20 of 20 shards \(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.\)"):
         store.require_complete()
 
 
-def test_views_come_back_without_padding(store: FeatureStore) -> None:
-    np.testing.assert_array_equal(store.views(), np.concatenate([content(SPEC, shard)[1] for shard in range(3)]))
+def test_views_come_back_without_padding(store: FeatureStore, spec: StoreSpec, content: Content) -> None:
+    np.testing.assert_array_equal(store.views(), np.concatenate([content(spec, shard)[1] for shard in range(3)]))
 
 
-def test_the_same_content_again_is_left_alone(store: FeatureStore, tmp_path: Path) -> None:
+def test_the_same_content_again_is_left_alone(store: FeatureStore, tmp_path: Path, write: Write) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     for attempt in ("0", "1", "2"):
         write(store, 1, attempt=attempt)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_an_older_attempt_does_not_overwrite_a_newer_commit(empty: FeatureStore, tmp_path: Path) -> None:
+def test_an_older_attempt_does_not_overwrite_a_newer_commit(
+    empty: FeatureStore, tmp_path: Path, write: Write, tree: Tree
+) -> None:
     write(empty, 1, attempt="0005")
     before = tree(tmp_path)
     with pytest.raises(StoreError, match="shard 1 of attempt 0004 is not what the later attempt 0005 committed"):
@@ -271,7 +237,7 @@ def test_an_older_attempt_does_not_overwrite_a_newer_commit(empty: FeatureStore,
     assert tree(tmp_path) == before
 
 
-def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Path) -> None:
+def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Path, write: Write, tree: Tree) -> None:
     write(store, 1, attempt="4", seed=1)
     assert store.verify() == []
     assert tree(Path(store.root)) != tree(whole)
@@ -280,7 +246,9 @@ def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Pa
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_two_attempts_at_the_same_time(empty: FeatureStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_two_attempts_at_the_same_time(
+    empty: FeatureStore, monkeypatch: pytest.MonkeyPatch, seed: int, write: Write
+) -> None:
     """The other attempt commits after we found nothing committed, and before we write."""
     other, sweep = FeatureStore.open(empty.root), arrays.sweep
 
@@ -299,16 +267,19 @@ def test_two_attempts_at_the_same_time(empty: FeatureStore, monkeypatch: pytest.
     assert empty.verify() == []
 
 
-def test_info_tells_what_is_there(empty: FeatureStore) -> None:
+def test_info_tells_what_is_there(empty: FeatureStore, spec: StoreSpec, write: Write) -> None:
     write(empty, 0)
     write(empty, LAST, seconds=2.0)
+    files = [path for path in Path(empty.root).rglob("*") if path.is_file()]
     info = empty.info()
-    assert info.pop("spec") == SPEC.to_json()
+    assert info.pop("spec") == spec.to_json()
     assert info == {
         "root": empty.root,
         "shards": 3,
         "missing_shards": [1],
-        "bytes": 4 * SPEC.row_bytes,
+        "bytes": 4 * spec.row_bytes,
+        "objects": len(files),
+        "stored_bytes": sum(path.stat().st_size for path in files),
         "seconds": 3.5,
         "arrays": {"r08": [9, 2, 2, 2, 4, 8, 8], "r16": [9, 2, 2, 1, 3, 16, 16]},
     }
@@ -334,7 +305,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", ["r08", "r16", "views"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_repaired(store: FeatureStore, whole: Path, name: str, damage: str) -> None:
+def test_damage_is_found_and_repaired(
+    store: FeatureStore, whole: Path, name: str, damage: str, write: Write, tree: Tree
+) -> None:
     DAMAGES[damage](shard_file(Path(store.root), name, 1))
     assert store.verify() == [1]
     assert store.missing_shards() == []
@@ -345,8 +318,8 @@ def test_damage_is_found_and_repaired(store: FeatureStore, whole: Path, name: st
     assert tree(Path(store.root)) == tree(whole)
 
 
-def test_every_byte_of_a_shard_is_watched(tmp_path: Path) -> None:
-    spec = replace(SPEC, taps=(TapSpec("a", 1, 2),), timesteps=(1,), num_rows=2, rows_per_shard=4)
+def test_every_byte_of_a_shard_is_watched(tmp_path: Path, spec: StoreSpec, fill: Fill) -> None:
+    spec = replace(spec, taps=(TapSpec("a", 1, 2),), timesteps=(1,), num_rows=2, rows_per_shard=4)
     store = fill(tmp_path, spec)
     path = shard_file(tmp_path, "r02", 0)
     sound = path.read_bytes()
@@ -362,7 +335,7 @@ def test_a_sound_file_of_another_shard_is_found(store: FeatureStore, whole: Path
     assert store.verify() == [0]
 
 
-def test_a_damaged_record_is_found(store: FeatureStore) -> None:
+def test_a_damaged_record_is_found(store: FeatureStore, write: Write) -> None:
     (Path(store.root) / "commits" / "00001.json").write_bytes(b'{"rows": [3')
     with pytest.raises(StoreError, match=r"damaged commits/00001.json \(run store verify --repair"):
         write(store, 1)
@@ -389,8 +362,10 @@ def test_a_store_that_cannot_be_read_is_not_called_damaged(store: FeatureStore) 
 # What a user gets wrong
 
 
-def test_another_spec_is_refused_with_the_difference(store: FeatureStore, whole: Path) -> None:
-    wanted = replace(SPEC, timesteps=(1, 101, 261))
+def test_another_spec_is_refused_with_the_difference(
+    store: FeatureStore, whole: Path, spec: StoreSpec, tree: Tree
+) -> None:
+    wanted = replace(spec, timesteps=(1, 101, 261))
     with pytest.raises(StoreError, match=r"timesteps: the store has \(1, 101\), this run wants \(1, 101, 261\)"):
         FeatureStore.open_or_create(store.root, wanted)
     assert tree(Path(store.root)) == tree(whole)
@@ -406,17 +381,18 @@ def test_a_root_of_unknown_kind() -> None:
         FeatureStore.open("teapot://pot")
 
 
-def test_a_root_below_a_file(tmp_path: Path) -> None:
+def test_a_root_below_a_file(tmp_path: Path, spec: StoreSpec) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot become a feature store"):
-        FeatureStore.open_or_create(str(tmp_path / "file" / "store"), SPEC)
+        FeatureStore.open_or_create(str(tmp_path / "file" / "store"), spec)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"uldscale": {"taps": []}}, {"uldscale": {**SPEC.to_json(), "more": 1}}])
-def test_a_group_of_another_kind_is_left_alone(tmp_path: Path, attributes: dict[str, Any]) -> None:
-    zarr.create_group(str(tmp_path), attributes=attributes)
+@pytest.mark.parametrize("kind", ["plain", "damaged", "newer"])
+def test_a_group_of_another_kind_is_left_alone(tmp_path: Path, kind: str, spec: StoreSpec, tree: Tree) -> None:
+    attributes = {"plain": {}, "damaged": {"taps": []}, "newer": {**spec.to_json(), "more": 1}}[kind]
+    zarr.create_group(str(tmp_path), attributes={"uldscale": attributes} if attributes else {})
     before = tree(tmp_path)
-    for open_store in (FeatureStore.open, lambda root: FeatureStore.open_or_create(root, SPEC)):
+    for open_store in (FeatureStore.open, lambda root: FeatureStore.open_or_create(root, spec)):
         with pytest.raises(StoreError, match="this version of uldscale did not write"):
             open_store(str(tmp_path))
     assert tree(tmp_path) == before
@@ -428,17 +404,19 @@ def test_a_damaged_spec(store: FeatureStore) -> None:
         FeatureStore.open(store.root)
 
 
-def test_a_store_whose_making_was_killed(store: FeatureStore, whole: Path) -> None:
+def test_a_store_whose_making_was_killed(store: FeatureStore, whole: Path, spec: StoreSpec, tree: Tree) -> None:
     (Path(store.root) / "r16" / "zarr.json").unlink()
     with pytest.raises(StoreError, match="is not a whole feature store, run the job again"):
         FeatureStore.open(store.root)
-    FeatureStore.open_or_create(store.root, SPEC)
+    FeatureStore.open_or_create(store.root, spec)
     assert tree(Path(store.root)) == tree(whole)
 
 
-def test_wrong_arrays_are_refused_before_anything_is_written(empty: FeatureStore, tmp_path: Path) -> None:
+def test_wrong_arrays_are_refused_before_anything_is_written(
+    empty: FeatureStore, tmp_path: Path, spec: StoreSpec, content: Content, tree: Tree
+) -> None:
     before = tree(tmp_path)
-    features, views = content(SPEC, 0)
+    features, views = content(spec, 0)
     wrong: list[dict[str, Any]] = [
         {**features, "r08": features["r08"][:2]},
         {**features, "r08": features["r08"].astype(np.float32)},
@@ -465,13 +443,35 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_fails_leaves_nothing_that_counts(store: FeatureStore, whole: Path) -> None:
+def test_a_write_that_fails_leaves_nothing_that_counts(
+    store: FeatureStore, whole: Path, write: Write, tree: Tree
+) -> None:
     (Path(store.root) / "commits" / "00001.json").unlink()
     with largest_file(2000), pytest.raises(StoreError, match="did not take shard 1: .*File too large"):
         write(store, 1)
     assert store.missing_shards() == [1]
     write(store, 1)
     assert tree(Path(store.root)) == tree(whole)
+
+
+def test_a_folder_that_is_removed_takes_no_shard(
+    store: FeatureStore, spec: StoreSpec, write: Write, fill: Fill
+) -> None:
+    """A shard that was under way does not count in the store that the next run makes there."""
+    shutil.rmtree(store.root)
+    for act in (lambda: write(store, 1), store.views, lambda: FeatureStore.open(store.root)):
+        with pytest.raises((StoreError, IncompleteError), match="there is no feature store|lacks 3 of 3 shards"):
+            act()
+    assert store.missing_shards() == [0, 1, 2]
+    assert fill(store.root, replace(spec, seed=1)).verify() == []
+
+
+def test_a_folder_that_another_run_took_over_takes_no_shard(store: FeatureStore, spec: StoreSpec, write: Write) -> None:
+    shutil.rmtree(store.root)
+    other = FeatureStore.open_or_create(store.root, replace(spec, seed=1))
+    with pytest.raises(StoreError, match="holds the features of another run: seed: the store has 1, this run wants 0"):
+        write(store, 1)
+    assert other.missing_shards() == [0, 1, 2]
 
 
 FULL = """
@@ -493,9 +493,9 @@ print(FeatureStore.open(root).missing_shards())
 """
 
 
-def test_a_full_disk_names_the_bytes(tmp_path: Path) -> None:
+def test_a_full_disk_names_the_bytes(tmp_path: Path, spec: StoreSpec) -> None:
     """On a real file system of 1 MiB."""
-    spec = replace(SPEC, taps=(TapSpec("a", 64, 64),), num_rows=2, rows_per_shard=1)
+    spec = replace(spec, taps=(TapSpec("a", 64, 64),), num_rows=2, rows_per_shard=1)
     script = f'mount -t tmpfs -o size=1m none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}/store "$1"'
     allowed = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True)
     if allowed.returncode:
@@ -510,8 +510,8 @@ def test_a_full_disk_names_the_bytes(tmp_path: Path) -> None:
 # The codec
 
 
-def test_codec_round_trip(empty: FeatureStore) -> None:
-    codec = {**CODEC, "up.0/basis": np.random.default_rng(0).random((5, 4), np.float32).T, "explained": np.array(0.5)}
+def test_codec_round_trip(empty: FeatureStore, codec: dict[str, NDArray[Any]]) -> None:
+    codec = {**codec, "up.0/basis": np.random.default_rng(0).random((5, 4), np.float32).T, "explained": np.array(0.5)}
     assert empty.read_codec() == {}
     assert not empty.has_codec
     empty.write_codec(codec)
@@ -523,20 +523,22 @@ def test_codec_round_trip(empty: FeatureStore) -> None:
         assert array.dtype == codec[name].dtype
 
 
-def test_a_codec_is_written_once(store: FeatureStore, whole: Path) -> None:
-    store.write_codec(dict(reversed(CODEC.items())))
+def test_a_codec_is_written_once(store: FeatureStore, whole: Path, codec: dict[str, NDArray[Any]], tree: Tree) -> None:
+    store.write_codec(dict(reversed(codec.items())))
     with pytest.raises(StoreError, match="already has another codec"):
-        store.write_codec({**CODEC, "up.0/mean": np.zeros(4, np.float32)})
+        store.write_codec({**codec, "up.0/mean": np.zeros(4, np.float32)})
     assert tree(Path(store.root)) == tree(whole)
 
 
-def test_a_codec_without_its_record_does_not_count(store: FeatureStore, whole: Path) -> None:
+def test_a_codec_without_its_record_does_not_count(
+    store: FeatureStore, whole: Path, codec: dict[str, NDArray[Any]], tree: Tree
+) -> None:
     folder = Path(store.root) / "codec"
     (folder / "zarr.json").unlink()
     (folder / "up.0/zarr.json_0123456789abcdef.__lock").write_bytes(b"half")
     assert not store.has_codec
     assert store.read_codec() == {}
-    store.write_codec(CODEC)
+    store.write_codec(codec)
     assert tree(Path(store.root)) == tree(whole)
 
 

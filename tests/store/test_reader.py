@@ -1,6 +1,6 @@
 """Random reading: the right samples, many at a time, and never zeros for what is not there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,57 +8,35 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorstore as ts
+import torch
 import zarr
 from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
 from uldscale.store.features import FeatureStore
-from uldscale.store.reader import FeatureReader
-from uldscale.store.spec import StoreSpec, TapSpec
+from uldscale.store.reader import FeatureReader, RecycledMemory
+from uldscale.store.spec import StoreSpec
 
-SPEC = StoreSpec(
-    model="tiny-ldm",
-    weight_hash="abc",
-    prompt="",
-    mode="noise",
-    noise="image",
-    seed=0,
-    timesteps=(1, 101),
-    taps=(TapSpec("up.0", 4, 8), TapSpec("up.1", 4, 8), TapSpec("up.2", 3, 16)),
-    views={},
-    codec={},
-    dtype="int8",
-    image_size=128,
-    index="def",
-    num_rows=22,
-    num_views=3,
-    rows_per_shard=8,
-)
-UNFINISHED = 1
+Fill = Callable[..., FeatureStore]
 
 
-def fill(root: Path, spec: StoreSpec, shards: list[int]) -> FeatureStore:
-    store = FeatureStore.open_or_create(str(root), spec)
-    for shard in shards:
-        count, random = len(store.rows_of(shard)), np.random.default_rng(shard)
-        maps = {
-            name: random.integers(-127, 128, (count, *spec.shape(name)[1:])).astype(spec.dtype)
-            for name in spec.resolutions
-        }
-        store.write_shard(shard, maps, np.zeros((count, spec.num_views, 3, 3), np.float32), attempt="1", seconds=0)
-    return store
+@pytest.fixture(scope="module")
+def spec(spec: StoreSpec) -> StoreSpec:
+    """22 images, 3 views, 3 shards of which the last one has two rows that don't exist."""
+    return replace(spec, num_rows=22, num_views=3, rows_per_shard=8)
 
 
 @pytest.fixture(scope="module", params=["int8", "float16"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    spec = replace(SPEC, dtype=request.param)
-    return fill(tmp_path_factory.mktemp(request.param), spec, [0, 1, 2])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fill: Fill, spec: StoreSpec
+) -> FeatureStore:
+    return fill(tmp_path_factory.mktemp(request.param), replace(spec, dtype=request.param), [0, 1, 2])
 
 
 @pytest.fixture
-def unfinished(tmp_path: Path) -> FeatureStore:
+def unfinished(tmp_path: Path, fill: Fill, spec: StoreSpec) -> FeatureStore:
     """A store that lacks shard 1, rows 8 to 15."""
-    return fill(tmp_path, SPEC, [0, 2])
+    return fill(tmp_path, spec, [0, 2])
 
 
 def requests(count: int, batch: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -118,6 +96,47 @@ def test_prefetching_keeps_order_and_works_ahead(store: FeatureStore, depth: int
         assert len(issued) == min(done + depth, len(asked))
         assert_equal(maps, reader.read(*asked[done - 1]))
     assert done == len(asked)
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda maps: maps[1:], lambda maps: torch.from_numpy(maps)[1:]], ids=["view", "tensor"]
+)
+def test_no_batch_is_overwritten_while_something_refers_to_it(store: FeatureStore, keep: Callable[[Any], Any]) -> None:
+    reader, asked = FeatureReader(store), requests(12, 4)
+    kept = [keep(maps["r16"]) for maps in reader.prefetch(asked)]
+    for values, request in zip(kept, asked, strict=True):
+        np.testing.assert_array_equal(np.asarray(values), by_zarr(store, *request)["r16"][1:])
+
+
+def test_a_batch_that_nobody_waits_for_harms_no_other(store: FeatureStore) -> None:
+    reader, asked = FeatureReader(store), requests(12, 9)
+    for abandoned, request in zip(asked, reversed(asked), strict=True):
+        next(reader.prefetch([abandoned] * 4, depth=3))
+        assert_equal(reader.read(*request), by_zarr(store, *request))
+
+
+def test_memory_comes_back_when_nothing_refers_to_it() -> None:
+    memory, dtype = RecycledMemory(), np.dtype("float16")
+    array = memory((3, 5), dtype)
+    address, view = array.ctypes.data, array[1:].T
+    del array
+    other = memory((3, 5), dtype)
+    assert other.ctypes.data != address
+    del view
+    assert memory((5, 3), dtype).ctypes.data == address
+
+
+def test_the_caller_may_give_the_memory(store: FeatureStore) -> None:
+    given: list[NDArray[Any]] = []
+
+    def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        given.append(np.full(shape, 99, dtype))
+        return given[-1]
+
+    (request,) = requests(1, 9)
+    maps = FeatureReader(store, allocate).read(*request)
+    assert [id(values) for values in maps.values()] == [id(values) for values in given]
+    assert_equal(maps, by_zarr(store, *request))
 
 
 def test_the_index_of_a_shard_is_read_once(store: FeatureStore) -> None:

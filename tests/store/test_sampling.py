@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from uldscale.store.sampling import balanced_rows, batch_rows, share
+from uldscale.store import sampling
+from uldscale.store.sampling import Balanced, Integers, Shuffled, share
+
+
+def batch_rows(num_rows: int, batch: int, step: int, seed: int) -> Integers:
+    return Shuffled(np.arange(num_rows), 3, seed).draw(batch, step)
+
+
+def balanced_rows(labels: Integers, batch: int, step: int, seed: int) -> Integers:
+    return Balanced(np.arange(len(labels)), labels, seed).draw(batch, step)
+
 
 SIZES = [(1, 1), (1, 5), (7, 2), (10, 5), (10, 10), (13, 4), (64, 48), (5, 12)]
 """(rows, batch): batches that divide the rows, that don't, and that are larger."""
@@ -32,6 +42,23 @@ def test_any_step_is_computed_without_the_steps_before() -> None:
     np.testing.assert_array_equal(
         np.concatenate([batch_rows(13, 4, step, 3) for step in (2, 3)]), batch_rows(13, 8, 1, 3)
     )
+
+
+def test_rows_are_those_that_were_given() -> None:
+    rows = np.array([3, 8, 9, 200])
+    assert sorted(Shuffled(rows, 5, 0).draw(4, 7)) == rows.tolist()
+    assert set(Balanced(rows, np.array([0, 1, 0, -1]), 0).draw(8, 7)) == {3, 9}
+
+
+def test_an_epoch_goes_through_windows_of_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each window holds all rows of some shards, shuffled; other shards meet in the next epoch."""
+    monkeypatch.setattr(sampling, "SHARDS_AT_A_TIME", 2)
+    source = Shuffled(np.arange(60), 10, 0)
+    epochs = [source.draw(60, epoch).reshape(3, 20) for epoch in range(3)]
+    windows = [{frozenset((window // 10).tolist()) for window in epoch} for epoch in epochs]
+    assert all(len(shards) == 2 for epoch in windows for shards in epoch)
+    assert len({frozenset(epoch) for epoch in windows}) > 1
+    assert all(np.abs(np.diff(window)).mean() > 3 for epoch in epochs for window in epoch)
 
 
 def test_a_batch_can_be_changed_without_harm() -> None:

@@ -1,46 +1,26 @@
 """Zarr v3 arrays and small JSON documents below one root, on a local disk or in a bucket, through TensorStore.
 
 Laws: a document or a chunk is replaced whole or not at all. What is missing or damaged raises; nothing is filled in.
-
-TensorStore's default file locking takes over the `.__lock` file of a killed writer without cutting it, so that the tail
-of the old content ends up behind the new one (measured with 0.1.86). So locking is off: every write has a draft of its
-own, which is synced and renamed.
 """
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from glob import glob
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from uldscale.errors import StoreError
+from uldscale.store import places
 
 _DRAFT = "_*.__lock"
 """What follows the name of a file in the name of its draft."""
 
 _CHECKED = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-_DAMAGE = ("DATA_LOSS", "NOT_FOUND", "FAILED_PRECONDITION")
-_FULL = ("os_error_code='28'", "os_error_code='122'")
-"""TensorStore's words for ENOSPC and EDQUOT."""
-
-
-def resources(settings: dict[str, Any] | None = None) -> Any:
-    """TensorStore's context: caches, threads and locks, for `open_root` and `open_array`."""
-    return ts.Context({"file_io_locking": {"mode": "none"}, **(settings or {})})
-
-
-def open_root(root: str, context: Any = None) -> Any:
-    """Key-value store at a local folder or a URL. Raises StoreError."""
-    place = root.rstrip("/") + "/" if "://" in root else {"driver": "file", "path": os.path.abspath(root) + "/"}
-    with speaking_of(root, "cannot be opened"):
-        return ts.KvStore.open(place, context=context or resources()).result()
 
 
 def open_array(place: Any, metadata: dict[str, Any] | None = None, context: Any = None, **mode: bool) -> Any:
@@ -119,14 +99,19 @@ def names(place: Any) -> list[str]:
     return sorted(key.decode() for key in place.list().result())
 
 
+def usage(place: Any) -> dict[str, int | None]:
+    """Number of objects below a place and their bytes, None in a bucket, whose listing gives none. Raises ValueError."""
+    keys, folder = names(place), places.local_folder(place)
+    stored = None if folder is None else sum(os.path.getsize(folder + key) for key in keys)
+    return {"objects": len(keys), "stored_bytes": stored}
+
+
 def sweep(place: Any, *patterns: str) -> None:
     """Remove the drafts that killed writers left of local files; `patterns` name the files, ** = any folders."""
-    location = place.spec().to_json()
-    if location["driver"] == "file":
-        for draft in (
-            draft for pattern in patterns for draft in glob(location["path"] + pattern + _DRAFT, recursive=True)
-        ):
-            os.remove(draft)
+    folder = places.local_folder(place)
+    if folder is not None:
+        for draft in (draft for pattern in patterns for draft in glob(folder + pattern + _DRAFT, recursive=True)):
+            Path(draft).unlink(missing_ok=True)
 
 
 def checksum(content: Mapping[str, NDArray[Any]]) -> str:
@@ -136,31 +121,6 @@ def checksum(content: Mapping[str, NDArray[Any]]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def is_damage(error: ValueError) -> bool:
-    """Whether an error tells of missing or damaged content, and not of a disk or network out of order."""
-    broken = str(error).startswith(_DAMAGE) and "os_error_code" not in str(error)
-    return broken or isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-
-
-@contextmanager
-def speaking_of(root: str, trouble: str, needed: int = 0) -> Iterator[None]:
-    """Turns TensorStore's errors into StoreError "<root> <trouble>: <reason>"; a full disk names the `needed` bytes."""
-    try:
-        yield
-    except ValueError as error:
-        full = any(code in str(error) for code in _FULL)
-        reason = _no_space(root, needed) if full else str(error).partition(" [")[0]
-        raise StoreError(f"{root} {trouble}: {reason}") from error
-
-
-def _no_space(root: str, needed: int) -> str:
-    folder = os.path.abspath(root.removeprefix("file://"))
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
-    return f"the disk is full, {needed} bytes are needed and {free} are free; make room and run the command again"
 
 
 def _encode(value: Any) -> bytes:

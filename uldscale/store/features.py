@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
-from uldscale.store import arrays, bundle
+from uldscale.store import arrays, bundle, places
 from uldscale.store.spec import StoreSpec
 
 _REPAIR = "run store verify --repair, then the same job again"
@@ -36,36 +36,31 @@ class FeatureStore:
     @classmethod
     def open_or_create(cls, root: str, spec: StoreSpec) -> Self:
         """The store of a spec, made if it is not there. Raises StoreError when there is one of another spec."""
-        place = arrays.open_root(root)
-        with arrays.speaking_of(root, "cannot become a feature store"):
+        place = places.open_root(root)
+        with places.speaking_of(root, "cannot become a feature store"):
             arrays.add_document(place, "zarr.json", arrays.group({"uldscale": spec.to_json()}))
-        differences = _read_spec(root, place).differences(spec)
-        if differences:
-            raise StoreError(
-                f"{root} holds the features of another run: {'; '.join(differences)}; "
-                "set extract.store.root to another folder, or remove this one"
-            )
-        with arrays.speaking_of(root, "cannot become a feature store"):
+        _require_spec(root, place, spec)
+        with places.speaking_of(root, "cannot become a feature store"):
             return cls(root, spec, place, open_content(place, spec, create=True))
 
     @classmethod
     def open(cls, root: str) -> Self:
         """A store that is there. Raises StoreError."""
-        place = arrays.open_root(root)
+        place = places.open_root(root)
         spec = _read_spec(root, place)
-        with arrays.speaking_of(root, "is not a whole feature store, run the job again"):
+        with places.speaking_of(root, "is not a whole feature store, run the job again"):
             return cls(root, spec, place, open_content(place, spec))
 
     @property
     def has_codec(self) -> bool:
         """Whether a codec was written."""
-        with arrays.speaking_of(self.root, "has a damaged codec"):
+        with places.speaking_of(self.root, "has a damaged codec"):
             return bundle.known(self._place / "codec/") is not None
 
     def write_codec(self, codec: Mapping[str, NDArray[Any]]) -> None:
         """Write the arrays of the codec by flat names such as "<tap>/mean". Raises StoreError when another is there."""
         place, size = self._place / "codec/", sum(array.nbytes for array in codec.values())
-        with arrays.speaking_of(self.root, "did not take the codec", size):
+        with places.speaking_of(self.root, "did not take the codec", size):
             known = bundle.known(place)
             if known is None:
                 bundle.write(place, codec)
@@ -76,7 +71,7 @@ class FeatureStore:
 
     def read_codec(self) -> dict[str, NDArray[Any]]:
         """The arrays of the codec; empty when none was written. Raises StoreError when they are damaged."""
-        with arrays.speaking_of(
+        with places.speaking_of(
             self.root, "has a damaged codec; remove its folder codec and run the job again to fit it anew"
         ):
             return bundle.read(self._place / "codec/")
@@ -96,7 +91,7 @@ class FeatureStore:
 
     def missing_shards(self) -> list[int]:
         """Shards without a commit record."""
-        with arrays.speaking_of(self.root, "cannot be listed"):
+        with places.speaking_of(self.root, "cannot be listed"):
             done = set(arrays.names(self._place / "commits/"))
         return [shard for shard in range(self.spec.num_shards) if _record_name(shard) not in done]
 
@@ -122,11 +117,17 @@ class FeatureStore:
         if self._settled(shard, record, attempt):
             return
         name, size = _record_name(shard), sum(array.nbytes for array in block.values())
-        with arrays.speaking_of(self.root, f"did not take shard {shard}", size):
+        with places.speaking_of(self.root, f"did not take shard {shard}", size):
             arrays.sweep(self._place, f"*/c/{shard}/**/*", f"*/{name}")
-            for written in [self._part(array, shard).write(content) for array, content in block.items()]:
-                written.result()
+            writes = [self._part(array, shard).write(content) for array, content in block.items()]
+            # All come to rest before an error leaves: none may land in the middle of the next attempt.
+            for failure in [write.exception() for write in writes]:
+                if failure is not None:
+                    raise failure
             arrays.write_document(self._place, f"attempts/{name}", {"attempt": attempt, "seconds": round(seconds, 3)})
+        # Someone may have removed the store or made another one in its place; a record there would vouch for strangers.
+        _require_spec(self.root, self._place, self.spec)
+        with places.speaking_of(self.root, f"did not take shard {shard}"):
             alone = arrays.add_document(self._place, f"commits/{name}", record)
         if not alone and not self._settled(shard, record, attempt):
             raise StoreError(
@@ -136,7 +137,7 @@ class FeatureStore:
     def views(self) -> NDArray[np.float32]:
         """(N, V, 3, 3) unit coordinates of view 0 to those of each view. Raises IncompleteError, StoreError."""
         self.require_complete()
-        with arrays.speaking_of(self.root, f"is damaged ({_REPAIR})"):
+        with places.speaking_of(self.root, f"is damaged ({_REPAIR})"):
             matrices: NDArray[np.float32] = self._content["views"][: self.spec.num_rows].read().result()
         return matrices
 
@@ -154,15 +155,18 @@ class FeatureStore:
         return bad
 
     def info(self) -> dict[str, Any]:
-        """What the store holds, as JSON values; bytes and seconds are those of the finished shards."""
+        """What the store holds, as JSON values; bytes and seconds are those of the finished shards. Raises StoreError."""
         missing = self.missing_shards()
         done = sorted(set(range(self.spec.num_shards)) - set(missing))
         attempts = [self._read(f"attempts/{_record_name(shard)}") or {"seconds": 0.0} for shard in done]
+        with places.speaking_of(self.root, "cannot be listed"):
+            usage = arrays.usage(self._place)
         return {
             "root": self.root,
             "shards": self.spec.num_shards,
             "missing_shards": missing,
             "bytes": sum(len(self.rows_of(shard)) for shard in done) * self.spec.row_bytes,
+            **usage,
             "seconds": round(sum(attempt["seconds"] for attempt in attempts), 3),
             "arrays": {name: list(self.spec.shape(name)) for name in self.spec.resolutions},
             "spec": self.spec.to_json(),
@@ -198,24 +202,23 @@ class FeatureStore:
     def _is_sound(self, shard: int) -> bool:
         try:
             reading = {name: self._part(name, shard).read() for name in self._content}
-            block = {name: future.result() for name, future in reading.items()}
-            return bool(
-                arrays.read_document(self._place, f"commits/{_record_name(shard)}") == self._record(shard, block)
-            )
+            found = self._record(shard, {name: future.result() for name, future in reading.items()})
+            return bool(arrays.read_document(self._place, f"commits/{_record_name(shard)}") == found)
         except ValueError as error:
-            if arrays.is_damage(error):
+            if places.is_damage(error):
                 return False
-            raise StoreError(f"{self.root}: shard {shard} cannot be read: {error}") from error
+            with places.speaking_of(self.root, f"cannot be verified, shard {shard} cannot be read"):
+                raise
 
     def _part(self, name: str, shard: int) -> Any:
         return self._content[name][shard * self.spec.shard_rows : (shard + 1) * self.spec.shard_rows]
 
     def _read(self, key: str) -> Any:
-        with arrays.speaking_of(self.root, f"has a damaged {key} ({_REPAIR})"):
+        with places.speaking_of(self.root, f"has a damaged {key} ({_REPAIR})"):
             return arrays.read_document(self._place, key)
 
     def _drop(self, shard: int) -> None:
-        with arrays.speaking_of(self.root, f"keeps the record of shard {shard}"):
+        with places.speaking_of(self.root, f"keeps the record of shard {shard}"):
             arrays.remove_document(self._place, f"commits/{_record_name(shard)}")
 
 
@@ -230,9 +233,20 @@ def open_content(place: Any, spec: StoreSpec, context: Any = None, *, create: bo
     }
 
 
+def _require_spec(root: str, place: Any, spec: StoreSpec) -> None:
+    differences = _read_spec(root, place).differences(spec)
+    if differences:
+        raise StoreError(
+            f"{root} holds the features of another run: {'; '.join(differences)}; "
+            "set extract.store.root to another folder, or remove this one"
+        )
+
+
 def _read_spec(root: str, place: Any) -> StoreSpec:
-    with arrays.speaking_of(root, "is not a feature store"):
+    with places.speaking_of(root, "is not a feature store"):
         document = arrays.read_document(place, "zarr.json")
+        if document is None:
+            places.require_bucket(place)
     if document is None:
         raise StoreError(f"there is no feature store at {root}; run `uldscale extract` with the job first")
     try:

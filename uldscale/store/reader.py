@@ -1,17 +1,20 @@
-"""Random reading of features with TensorStore: many chunks in flight, one copy from the page cache into the batch.
+"""Random reading of features with TensorStore: many chunks in flight, from the page cache straight into the batch.
 
 B requested samples, V views, T timesteps, L taps, C channels, H = W side of a map.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+import math
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorstore as ts
 from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError
-from uldscale.store import arrays
+from uldscale.store import places
 from uldscale.store.features import FeatureStore, open_content
 
 _RESOURCES = {
@@ -22,19 +25,55 @@ _RESOURCES = {
     "gcs_request_concurrency": {"limit": 64},
 }
 
+_KEPT = 4
+"""Idle pieces of memory of one size: those of two batches in flight, one with the consumer, one that it has just had."""
+
 Request = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows (B,) and views (B,)."""
 
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+"""Gives an array of a shape and dtype, C-contiguous, whatever is in it."""
+
+_Reading = tuple[NDArray[Any], Any]
+"""Maps that are being read, and the future of it."""
+
+
+class RecycledMemory:
+    """Gives arrays in memory that is used again as soon as nothing refers to it any more, be it a view or a tensor.
+
+    The kernel hands out fresh pages more slowly than they are read into: a reader that asks for new memory for every
+    batch is 1.7 times slower (benchmarks/store_read.py).
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, deque[bytearray]] = defaultdict(lambda: deque(maxlen=_KEPT))
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array of a shape and dtype, whatever is in it."""
+        size = math.prod(shape) * dtype.itemsize
+        free = self._free[size]
+        memory = free.pop() if free else bytearray(size)
+        # On memory that is itself an array, views would refer to that one and let go of this array.
+        array: NDArray[Any] = np.ndarray(shape, dtype, buffer=memory)
+        weakref.finalize(array, free.append, memory).atexit = False
+        return array
+
 
 class FeatureReader:
-    """Reads samples of the shards that are committed when it is made. Raises StoreError."""
+    """Reads samples of the shards that are committed when it is made. Raises StoreError.
 
-    def __init__(self, store: FeatureStore) -> None:
+    A batch belongs to the caller for as long as anything refers to it. `allocate` makes the memory of batches, such as
+    pinned memory for a GPU; None = `RecycledMemory`.
+    """
+
+    def __init__(self, store: FeatureStore, allocate: Allocate | None = None) -> None:
         self._root, self._spec = store.root, store.spec
-        self._missing = np.array(store.missing_shards(), np.int64)
-        with arrays.speaking_of(store.root, "cannot be read"):
-            context = arrays.resources(_RESOURCES)
-            self._arrays = open_content(arrays.open_root(store.root, context), store.spec, context)
+        self._allocate = allocate or RecycledMemory()
+        self._missing = np.zeros(store.spec.num_shards, bool)
+        self._missing[store.missing_shards()] = True
+        with places.speaking_of(store.root, "cannot be read"):
+            context = places.resources(_RESOURCES)
+            self._arrays = open_content(places.open_root(store.root, context), store.spec, context)
 
     def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Maps (B, T, L, C, H, W) of some samples by resolution, in the stored dtype.
@@ -45,7 +84,7 @@ class FeatureReader:
 
     def prefetch(self, requests: Iterable[Request], depth: int = 2) -> Iterator[dict[str, NDArray[Any]]]:
         """What `read` gives for each request in turn, with `depth` further requests in flight. Raises like `read`."""
-        pending: deque[dict[str, Any]] = deque()
+        pending: deque[dict[str, _Reading]] = deque()
         for rows, views in requests:
             pending.append(self._issue(rows, views))
             if len(pending) > depth:
@@ -53,16 +92,23 @@ class FeatureReader:
         while pending:
             yield self._collect(pending.popleft())
 
-    def _issue(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, Any]:
+    def _issue(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, _Reading]:
         if np.any((rows < 0) | (rows >= self._spec.num_rows)) or np.any((views < 0) | (views >= self._spec.num_views)):
             raise IndexError(f"rows {rows}, views {views} of ({self._spec.num_rows}, {self._spec.num_views})")
-        missing = np.intersect1d(rows // self._spec.shard_rows, self._missing)
+        shards = rows // self._spec.shard_rows
+        missing = np.unique(shards[self._missing[shards]])
         if len(missing):
             raise IncompleteError(
                 f"{self._root}: shards {missing.tolist()} are not extracted yet; run the same job again"
             )
-        return {name: self._arrays[name].vindex[rows, views].read() for name in self._spec.resolutions}
+        return {name: self._start(self._arrays[name].vindex[rows, views]) for name in self._spec.resolutions}
 
-    def _collect(self, reading: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        with arrays.speaking_of(self._root, "is damaged; run store verify --repair, then the same job again"):
-            return {name: future.result() for name, future in reading.items()}
+    def _start(self, samples: Any) -> _Reading:
+        maps = self._allocate(samples.shape, samples.dtype.numpy_dtype)
+        return maps, ts.array(maps, copy=False).write(samples)
+
+    def _collect(self, reading: dict[str, _Reading]) -> dict[str, NDArray[Any]]:
+        with places.speaking_of(self._root, "is damaged; run store verify --repair, then the same job again"):
+            for _, written in reading.values():
+                written.result()
+        return {name: maps for name, (maps, _) in reading.items()}

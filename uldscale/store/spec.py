@@ -18,7 +18,10 @@ class StoreConfig(Settings):
     """Where features are kept and how they are cut into shards."""
 
     root: str | None = None
-    """Local folder or URL (s3://, gs://) of the store; None = inside the run folder."""
+    """Local folder or URL (s3://, gs://) of the store; None = inside the run folder.
+
+    Credentials come from the environment, and so does a server of your own (MinIO, Ceph): AWS_ENDPOINT_URL, AWS_REGION.
+    """
     shard_mib: int = Field(default=128, ge=1)
     """Largest size of a shard, the unit of work and of resume: all features of its images, in MiB."""
     rows_per_shard: int | None = Field(default=None, ge=1)
@@ -96,6 +99,20 @@ class StoreSpec:
     def num_shards(self) -> int:
         """Shards of the store; the last one may be padded."""
         return -(-self.num_rows // self.shard_rows)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all arrays at rest: with the padding, the checksums and the index of each shard."""
+        rows = self.num_shards * self.shard_rows
+        chunks = rows * self.num_views * len(self.resolutions)
+        # Per inner chunk a checksum of 4 bytes and an entry of 16 in the index, which has a checksum of its own.
+        around = chunks * (4 + 16) + self.num_shards * (len(self.resolutions) + 1) * 4
+        return rows * (self.row_bytes + self.num_views * 9 * 4) + around
+
+    @property
+    def num_objects(self) -> int:
+        """Files or objects of a full store: per shard one for each array, for the views and for the two records."""
+        return self.num_shards * (len(self.resolutions) + 3)
 
     def rows_of(self, shard: int) -> range:
         """Rows of a shard without its padding. Raises IndexError."""

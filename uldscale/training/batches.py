@@ -8,6 +8,7 @@ B images of this rank's share, V views, K landmarks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
-from uldscale.store.sampling import balanced_rows, batch_rows, share
+from uldscale.store.sampling import Balanced, Shuffled, share
 from uldscale.training.schedule import Stage
 
 Integers = NDArray[np.int64]
@@ -60,7 +61,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        features = {name: maps.to(device) for name, maps in self.features.items()}
+        features = {name: maps.to(device, non_blocking=True) for name, maps in self.features.items()}
         others = (self.matrices, self.points, self.poses, self.noise)
         return Batch(features, *(values.to(device) for values in others))
 
@@ -86,23 +87,26 @@ class Batches:
             raise UserError(
                 f"train.batch is {batch}, which {world} workers cannot share equally; make it a multiple of {world}"
             )
-        self._reader = FeatureReader(store)
+        # From pinned memory a copy to a GPU runs beside the computation; torch keeps the memory until it is over.
+        self._reader = FeatureReader(store, _pinned if torch.cuda.is_available() else None)
+        self._shard_rows = store.spec.shard_rows
         self._matrices = store.views()
         self._rows, self._batch, self._latent = rows, batch, latent
         self._seed, self._rank, self._world = seed, rank, world
 
     def __call__(self, stage: Stage, steps: range, labels: DenseLabels | None) -> Iterator[Batch]:
         """The batches of some steps of a stage, read ahead."""
-        draws = [self._draw(stage, step, labels) for step in steps]
+        seed = int(np.random.SeedSequence([self._seed, list(Stage).index(stage)]).generate_state(1)[0])
+        source = self._source(stage, seed, labels)
+        draws = [self._draw(stage, step, seed, source) for step in steps]
         requests = [(np.tile(draw.rows, 2), draw.views.reshape(-1)) for draw in draws]
         for draw, features in zip(draws, self._reader.prefetch(requests), strict=True):
             yield self._complete(draw, features, labels)
 
-    def _draw(self, stage: Stage, step: int, labels: DenseLabels | None) -> _Draw:
+    def _draw(self, stage: Stage, step: int, seed: int, source: Shuffled | Balanced) -> _Draw:
         """Rows (B,), views (2, B) and noise of this rank at a step."""
-        seed = int(np.random.SeedSequence([self._seed, list(Stage).index(stage)]).generate_state(1)[0])
         random = np.random.default_rng([seed, step])
-        rows = self._choose(stage, step, seed, labels)
+        rows = source.draw(self._batch, step)
         views = _pairs(self._matrices.shape[1], len(rows), random)
         if stage in (Stage.POSE_PROXY, Stage.D_ULD_PP):
             # The pose code belongs to the image as it is: view 0 comes first, so that codes never mix with random rotations.
@@ -112,13 +116,13 @@ class Batches:
         mine = share(np.arange(len(rows)), self._rank, self._world)
         return _Draw(rows[mine], views[:, mine], noise[mine])
 
-    def _choose(self, stage: Stage, step: int, seed: int, labels: DenseLabels | None) -> Integers:
+    def _source(self, stage: Stage, seed: int, labels: DenseLabels | None) -> Shuffled | Balanced:
         if labels is None:
-            return self._rows[batch_rows(len(self._rows), self._batch, step, seed)]
+            return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
         if stage is Stage.D_ULD_PP:
-            return labelled[balanced_rows(labels.poses[labelled], self._batch, step, seed)]
-        return labelled[batch_rows(len(labelled), self._batch, step, seed)]
+            return Balanced(labelled, labels.poses[labelled], seed)
+        return Shuffled(labelled, self._shard_rows, seed)
 
     def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: DenseLabels | None) -> Batch:
         rows = draw.rows
@@ -131,6 +135,12 @@ class Batches:
             poses=torch.from_numpy(poses),
             noise=torch.from_numpy(draw.noise),
         )
+
+
+def _pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    memory: NDArray[Any] = torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+    return memory
 
 
 def _pairs(num_views: int, count: int, random: np.random.Generator) -> Integers:
