@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.errors import ModelError
@@ -20,11 +19,6 @@ EMBEDDING = ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bi
 
 def load(folder: Path | str, **settings: str) -> Backbone:
     return Backbone.load(BackboneConfig(model=str(folder), **settings))
-
-
-@pytest.fixture
-def copy(ldm: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(ldm, tmp_path / "copy"))
 
 
 def edit_json(path: Path, **values: object) -> None:
@@ -75,11 +69,39 @@ def test_latents_are_the_scaled_mean_of_the_posterior(ldm: Path) -> None:
     torch.testing.assert_close(latents, 0.5 * moments[:, :4])
 
 
-def test_prompt_embedding_of_the_folder(ldm: Path, copy: Path) -> None:
-    embeds = load_file(ldm / "prompt_embeds.safetensors")["prompt_embeds"]
-    assert torch.equal(load(ldm).prompt_embeds, embeds[None])
-    save_file({"prompt_embeds": embeds[None].half()}, copy / "prompt_embeds.safetensors")
-    assert load(copy).prompt_embeds.shape == (1, 3, 6)
+def test_latents_are_shifted_and_scaled_as_the_vae_says(copy: Path) -> None:
+    """shift_factor is one number, latents_mean and latents_std are one per channel."""
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    mean = load(copy).latents(images) / 0.5
+    edit_json(copy / "vae/config.json", shift_factor=0.25)
+    torch.testing.assert_close(load(copy).latents(images), (mean - 0.25) * 0.5)
+    channels = [1.0, -2.0, 3.0, 0.5]
+    edit_json(copy / "vae/config.json", shift_factor=None, latents_mean=channels, latents_std=[2.0, 1.0, 4.0, 1.0])
+    expected = [(mean[:, i] - channels[i]) * 0.5 / [2, 1, 4, 1][i] for i in range(4)]
+    torch.testing.assert_close(load(copy).latents(images), torch.stack(expected, dim=1))
+
+
+def test_condition_is_the_prompt_for_every_image(ldm: Path) -> None:
+    model = load(ldm, dtype="bfloat16")
+    condition = model.condition(5, 16)
+    assert list(condition) == ["encoder_hidden_states"]
+    assert condition["encoder_hidden_states"].dtype == torch.bfloat16
+    assert torch.equal(condition["encoder_hidden_states"], model.prompt_embeds.repeat(5, 1, 1))
+
+
+def test_the_unet_of_sdxl_hears_what_its_pipeline_tells_it(sdxl: Path) -> None:
+    model = load(sdxl, prompt="face")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(sdxl)
+    embeds, _, pooled, _ = pipeline.encode_prompt("face", None, "cpu", 1, False)
+    sizes = pipeline._get_add_time_ids((16, 16), (0, 0), (16, 16), torch.float32, 10)
+    latents, timesteps = torch.randn(3, 4, 8, 8), torch.tensor([1, 50, 300])
+    added = {"text_embeds": pooled.repeat(3, 1), "time_ids": sizes.repeat(3, 1)}
+    with torch.no_grad():
+        expected = pipeline.unet(latents, timesteps, embeds.repeat(3, 1, 1), added_cond_kwargs=added).sample
+        found = model.unet(latents, timesteps, **model.condition(3, 16)).sample
+        elsewhere = model.unet(latents, timesteps, **model.condition(3, 64)).sample
+    torch.testing.assert_close(found, expected)
+    assert not torch.equal(elsewhere, found)
 
 
 def test_hash_depends_on_all_weights_and_on_nothing_else(ldm: Path, copy: Path) -> None:
@@ -95,75 +117,6 @@ def test_hash_depends_on_all_weights_and_on_nothing_else(ldm: Path, copy: Path) 
         save_file({**weights, name: weights[name] + 1}, copy / part)
         hashes.add(load(copy).weight_hash)
     assert len(hashes) == 4
-
-
-class TestText:
-    """A model with a text encoder in place of the stored embedding."""
-
-    @pytest.fixture
-    def folder(self, copy: Path) -> Path:
-        (copy / "prompt_embeds.safetensors").unlink()
-        words = ["<|startoftext|>", "<|endoftext|>", "f", "a", "c", "e</w>", "e", "fa", "ce</w>"]
-        (copy / "tokenizer").mkdir()
-        (copy / "tokenizer/vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
-        (copy / "tokenizer/merges.txt").write_text("#version: 0.2\nf a\nc e</w>\n")
-        tokenizer = CLIPTokenizer(
-            str(copy / "tokenizer/vocab.json"), str(copy / "tokenizer/merges.txt"), model_max_length=7
-        )
-        tokenizer.save_pretrained(copy / "tokenizer")
-        torch.manual_seed(0)
-        config = CLIPTextConfig(
-            vocab_size=len(words),
-            hidden_size=6,
-            intermediate_size=8,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=7,
-            bos_token_id=0,
-            eos_token_id=1,
-        )
-        CLIPTextModel(config).save_pretrained(copy / "text_encoder")
-        return copy
-
-    @pytest.mark.parametrize("prompt", ["", "face", "face face face face face face face face"])
-    def test_embedding_is_that_of_stable_diffusion(self, folder: Path, prompt: str) -> None:
-        model = load(folder, prompt=prompt)
-        pipeline = StableDiffusionPipeline(
-            vae=model.vae,
-            unet=model.unet,
-            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        expected, _ = pipeline.encode_prompt(prompt, "cpu", 1, False)
-        assert model.prompt_embeds.shape == (1, 7, 6)
-        torch.testing.assert_close(model.prompt_embeds, expected)
-
-    def test_a_tokenizer_in_one_file(self, folder: Path) -> None:
-        before = load(folder, prompt="face").prompt_embeds
-        (folder / "tokenizer/vocab.json").unlink()
-        (folder / "tokenizer/merges.txt").unlink()
-        assert torch.equal(load(folder, prompt="face").prompt_embeds, before)
-
-    def test_prompts_differ_and_the_encoder_is_part_of_the_hash(self, folder: Path, ldm: Path) -> None:
-        assert not torch.equal(load(folder).prompt_embeds, load(folder, prompt="face").prompt_embeds)
-        assert load(folder).weight_hash != load(ldm).weight_hash
-
-    def test_a_missing_tokenizer_is_not_replaced_by_an_empty_one(self, folder: Path) -> None:
-        shutil.rmtree(folder / "tokenizer")
-        with pytest.raises(ModelError, match="tokenizer lacks vocab.json and merges.txt, or tokenizer.json"):
-            load(folder)
-
-    def test_gaps_in_the_text_encoder(self, folder: Path) -> None:
-        file = folder / "text_encoder/model.safetensors"
-        weights = load_file(file)
-        weights.pop(max(weights))
-        save_file(weights, file, {"format": "pt"})
-        with pytest.raises(ModelError, match="text_encoder: the file lacks 1 of the weights"):
-            load(folder)
 
 
 class TestWrong:
@@ -183,12 +136,6 @@ class TestWrong:
         shutil.rmtree(copy / "scheduler")
         self.refuses(copy, "scheduler cannot be read")
 
-    @pytest.mark.parametrize("content", [b"junk", None])
-    def test_damaged_prompt_embedding(self, copy: Path, content: bytes | None) -> None:
-        file = copy / "prompt_embeds.safetensors"
-        file.write_bytes(content) if content else save_file({"other": torch.zeros(1)}, file)
-        self.refuses(copy, "prompt_embeds.safetensors does not hold prompt_embeds: ")
-
     def test_pickled_weights(self, copy: Path) -> None:
         (copy / UNET_FILE).rename(copy / "unet/diffusion_pytorch_model.bin")
         self.refuses(copy, "no safetensors, only config.json, diffusion_pytorch_model.bin; pickles are never read")
@@ -207,15 +154,11 @@ class TestWrong:
         save_file(weights, copy / UNET_FILE)
         self.refuses(copy, "unet: the file lacks 1 of the weights of config.json, first 'conv_in.bias'")
 
-    def test_a_prompt_without_text_encoder(self, ldm: Path) -> None:
-        self.refuses(ldm, "no text_encoder to embed the prompt 'a face'", prompt="a face")
-
-    def test_more_conditions_than_a_prompt(self, copy: Path) -> None:
-        edit_json(copy / "unet/config.json", class_embed_type="timestep", time_embedding_dim=64)
+    def test_a_model_for_inpainting(self, copy: Path) -> None:
+        edit_json(copy / "unet/config.json", in_channels=9)
         weights = load_file(copy / UNET_FILE)
-        embedding = {f"class_embedding.{key}": weights[f"time_embedding.{key}"].clone() for key in EMBEDDING}
-        save_file({**weights, **embedding}, copy / UNET_FILE)
-        self.refuses(copy, r"needs more than a prompt embedding \(class_embed_type: timestep\); wanted .* 2.x kind")
+        save_file({**weights, "conv_in.weight": torch.zeros(16, 9, 3, 3)}, copy / UNET_FILE)
+        self.refuses(copy, "unet takes 9 channels, but the VAE makes 4; wanted .* not one for inpainting")
 
 
 def test_a_real_model(shared: Path) -> None:
@@ -223,3 +166,23 @@ def test_a_real_model(shared: Path) -> None:
     assert model.weight_hash.startswith("8a63cfaec9d3")
     assert model.prompt_embeds.shape == (1, 1, 32)
     assert (model.pixels_per_cell, model.image_multiple) == (4, 16)
+
+
+def test_outline_is_the_model_without_its_numbers(ldm: Path, sdxl: Path) -> None:
+    for model in (str(ldm), str(sdxl)):
+        whole, outline = Backbone.load(BackboneConfig(model=model)), Backbone.outline(BackboneConfig(model=model))
+        assert (outline.name, outline.weight_hash) == (whole.name, whole.weight_hash)
+        assert (outline.prediction_type, outline.image_multiple) == (whole.prediction_type, whole.image_multiple)
+        assert torch.equal(outline.alphas_cumprod, whole.alphas_cumprod)
+        shapes = {name: value.shape for name, value in whole.unet.state_dict().items()}
+        assert {name: value.shape for name, value in outline.unet.state_dict().items()} == shapes
+        assert all(value.device.type == "meta" for value in outline.vae.state_dict().values())
+        assert outline.condition(2, 16).keys() == whole.condition(2, 16).keys()
+
+
+def test_outline_needs_no_weights_where_their_hash_is_not_wanted(copy: Path) -> None:
+    for file in copy.rglob("*.safetensors"):
+        file.unlink()
+    assert Backbone.outline(BackboneConfig(model=str(copy)), weights=False).weight_hash == ""
+    with pytest.raises(ModelError, match="no text_encoder to embed"):
+        Backbone.outline(BackboneConfig(model=str(copy)))

@@ -15,11 +15,14 @@ from uldscale.diffusion.folder import display_name, fingerprint, locate, weight_
 from uldscale.errors import ModelError
 
 COMMIT = "a" * 40
+ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./no/such", "no-such-folder", ""])
 def test_missing_folder(model: str) -> None:
     with pytest.raises(ModelError, match=rf"model folder '{model}' is not there; wanted a folder in diffusers layout"):
+        locate(model)
+    with pytest.raises(ModelError, match="owner/name of the hub, tiny-ldm, or random-sd15, random-sd21, random-sdxl$"):
         locate(model)
 
 
@@ -119,6 +122,22 @@ class TestHub:
         assert names == {str(path.relative_to(ldm)) for path in ldm.rglob("*") if path.is_file()}
         assert all((fetched / name).read_bytes() == (ldm / name).read_bytes() for name in names)
         assert not [path for path in requests if path.endswith((".bin", "pruned.safetensors"))]
+
+    def test_both_text_encoders_and_tokenizers_are_fetched(self, requests: list[str], files: dict[str, bytes]) -> None:
+        encoders = [f"{part}/model{shard}.safetensors" for part in ENCODERS for shard in ("", "-00001-of-00002")]
+        words = [f"tokenizer{suffix}/{name}" for suffix in ("", "_2") for name in ("merges.txt", "vocab.json")]
+        wanted = {*encoders, *words, *(f"{part}/config.json" for part in ENCODERS)}
+        useless = {"text_encoder_2/model.fp16.safetensors", "text_encoder_2/flax_model.msgpack"}
+        files.update(dict.fromkeys(wanted | useless, b"{}"))
+        fetched = Path(locate("owner/ldm"))
+        assert {str(path.relative_to(fetched)) for path in fetched.glob("t*/*")} == wanted
+
+    def test_a_plan_fetches_no_weights_and_a_run_fetches_the_rest(self, requests: list[str]) -> None:
+        fetched = Path(locate("owner/ldm", weights=False))
+        assert (fetched / "unet/config.json").is_file()
+        assert not list(fetched.rglob("*.safetensors"))
+        assert locate("owner/ldm") == str(fetched)
+        assert weight_files(str(fetched), "unet") == ["unet/diffusion_pytorch_model.safetensors"]
 
     def test_a_fetched_model_is_found_again_offline(self, requests: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         fetched = locate("owner/ldm")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from uldscale.diffusion.noising import add_noise, noise, view_id
+from uldscale.diffusion.noising import add_noise, inversion_timesteps, invert, noise, view_id
 
 
 def draw(name: str | None = "face", seed: int = 0, timestep: int = 50) -> torch.Tensor:
@@ -55,3 +55,23 @@ def test_add_noise_agrees_with_diffusers() -> None:
     latents, eps, timesteps = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([1, 261, 999])
     ours = add_noise(latents, eps, timesteps, scheduler.alphas_cumprod)
     torch.testing.assert_close(ours, scheduler.add_noise(latents, eps, timesteps))
+
+
+def test_timesteps_of_the_inversion() -> None:
+    """The eleven saved steps 49, 45, ..., 5, 0 of Diffusion Hyperfeatures, which counts from noise to clean latents."""
+    walk = inversion_timesteps(1000)
+    assert len(walk) == 50
+    saved = [49, 45, 40, 35, 30, 25, 20, 15, 10, 5, 0]
+    assert [walk[49 - step] for step in saved] == [-1, 60, 160, 260, 360, 460, 560, 660, 760, 860, 960]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_inversion_with_a_true_prediction_is_forward_noising(prediction: str) -> None:
+    alphas = torch.linspace(0.999, 0.01, 1000)
+    clean, eps = torch.randn(2, 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    at = add_noise(clean, eps, torch.tensor([20, 20]), alphas)
+    alpha = alphas[20]
+    said = eps if prediction == "epsilon" else alpha.sqrt() * eps - (1 - alpha).sqrt() * clean
+    expected = add_noise(clean, eps, torch.tensor([40, 40]), alphas)
+    torch.testing.assert_close(invert(at, said, 20, 40, alphas, prediction), expected)
+    torch.testing.assert_close(invert(clean, eps, -1, 40, alphas, prediction), expected)

@@ -1,53 +1,53 @@
-"""The frozen latent diffusion model that the features come from: any SD 1.x/2.x UNet and VAE in diffusers layout."""
+"""The frozen latent diffusion model that the features come from: UNet and VAE of SD 1.x, 2.x or XL in diffusers layout."""
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from uldscale import files
 from uldscale.config import Settings
+from uldscale.diffusion import architectures, prompt
+from uldscale.diffusion.architectures import ARCHITECTURES, Architecture
 from uldscale.diffusion.folder import (
     EMBEDDED,
-    PROMPT_EMBEDS,
+    UNREADABLE,
     display_name,
     fingerprint,
     first_line,
     locate,
+    read_part,
     weight_files,
 )
+from uldscale.diffusion.prompt import Prompt
 from uldscale.errors import ModelError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
-
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
-"""What libraries raise for files that are not what their names say."""
 
 
 class BackboneConfig(Settings):
     """Which diffusion model the features come from."""
 
     model: str = EMBEDDED
-    """tiny-ldm (shipped with the package), a folder in diffusers layout, or a hub id such as owner/name."""
+    """tiny-ldm (shipped with the package), a folder in diffusers layout, a hub id such as owner/name, or random-sd15,
+    random-sd21, random-sdxl: random weights in the shape of a public model, to measure what it costs."""
     revision: str | None = None
     """Commit, tag or branch of a hub model; pin a commit."""
     prompt: str = ""
-    """Text condition, embedded once."""
+    """Text condition, embedded once; models with random weights have a random one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the model; bfloat16 pays off on GPUs, and by half on CPUs with bfloat16 instructions."""
+    """Arithmetic of the model. bfloat16 pays off on GPUs of compute capability 8 and up, and by half on CPUs with
+    avx512_bf16 or amx_bf16; other chips run it, too, but slower than float32."""
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A loaded model, in evaluation mode and without gradients.
 
-    name: for people; weight_hash: sha256 of all weights that the features depend on;
-    alphas_cumprod: (training steps,) float32; prompt_embeds: (1, tokens, width).
+    name: for people; weight_hash: sha256 of all weights that the features depend on; alphas_cumprod: (training steps,)
+    float32; prompt_embeds: (1, tokens, width); pooled_prompt_embeds: (1, pooled width) for SDXL.
     """
 
     name: str
@@ -57,28 +57,46 @@ class Backbone:
     alphas_cumprod: Tensor
     prompt_embeds: Tensor
     prediction_type: str
+    pooled_prompt_embeds: Tensor | None = None
 
     @classmethod
     def load(cls, config: BackboneConfig, device: str | torch.device = "cpu") -> "Backbone":
-        """Load from a folder or the hub; only safetensors are read. Raises ModelError."""
-        # diffusers takes seconds to import, and the settings above are read by commands that never load a model.
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
-        folder = locate(config.model, config.revision)
-        dtype = getattr(torch, config.dtype)
-        unet = _read_part(UNet2DConditionModel, folder, "unet", dtype)
-        _refuse_extra_conditions(unet, folder)
-        alphas_cumprod, prediction_type = _read_schedule(folder)
-        prompt_embeds, prompt_files = _read_prompt(folder, config.prompt)
-        weights = [*weight_files(folder, "unet"), *weight_files(folder, "vae"), *prompt_files]
+        """Load from a folder or the hub, or fill with random numbers; only safetensors are read. Raises ModelError."""
+        parts = _random(config) if config.model in ARCHITECTURES else _read(config)
+        pooled = parts.prompt.pooled
         return cls(
             name=display_name(config.model),
-            weight_hash=fingerprint(folder, weights),
-            unet=_freeze(unet, device),
-            vae=_freeze(_read_part(AutoencoderKL, folder, "vae", dtype), device),
-            alphas_cumprod=alphas_cumprod.to(device),
-            prompt_embeds=prompt_embeds.to(device, dtype),
-            prediction_type=prediction_type,
+            weight_hash=parts.weight_hash,
+            unet=_freeze(parts.unet, device),
+            vae=_freeze(parts.vae, device),
+            alphas_cumprod=parts.scheduler.alphas_cumprod.float().to(device),
+            prompt_embeds=parts.prompt.embeds.to(device, parts.unet.dtype),
+            prediction_type=str(parts.scheduler.config.prediction_type),
+            pooled_prompt_embeds=None if pooled is None else pooled.to(device, parts.unet.dtype),
+        )
+
+    @classmethod
+    def outline(cls, config: BackboneConfig, *, weights: bool = True) -> "Backbone":
+        """The same model on the meta device: shapes without numbers, for whoever needs no features. Raises ModelError.
+
+        Without `weights` their hash is "", and those of a hub model are not fetched.
+        """
+        known = ARCHITECTURES.get(config.model)
+        folder = "" if known else locate(config.model, config.revision, weights=weights)
+        shapes = (known.unet, known.vae) if known else _configurations(folder)
+        unet, vae = architectures.outline(*shapes)
+        schedule = _scheduler(known) if known else _read_scheduler(folder)
+        with torch.device("meta"):
+            embedded = prompt.random_prompt(unet.config)
+        return cls(
+            name=display_name(config.model),
+            weight_hash=_weight_hash(config, folder, unet.config) if weights else "",
+            unet=unet,
+            vae=vae,
+            alphas_cumprod=schedule.alphas_cumprod.float(),
+            prompt_embeds=embedded.embeds,
+            prediction_type=str(schedule.config.prediction_type),
+            pooled_prompt_embeds=embedded.pooled,
         )
 
     @property
@@ -102,84 +120,89 @@ class Backbone:
         return self.pixels_per_cell << (len(self.unet.config.block_out_channels) - 1)
 
     def latents(self, images: Tensor) -> Tensor:
-        """Mean of the posterior of the VAE times its scaling factor.
+        """Mean of the posterior of the VAE, shifted and scaled as its configuration says.
 
         images: (B, 3, S, S) in [-1, 1]. Returns (B, Z, S / pixels_per_cell, S / pixels_per_cell), float32.
         """
-        mean: Tensor = self.vae.encode(images.to(self.dtype)).latent_dist.mean
-        return mean.float() * float(self.vae.config.scaling_factor)
+        mean: Tensor = self.vae.encode(images.to(self.dtype)).latent_dist.mean.float()
+        config = self.vae.config
+        shift = mean.new_tensor(config.latents_mean or config.shift_factor or 0.0).reshape(-1, 1, 1)
+        spread = mean.new_tensor(config.latents_std or 1.0).reshape(-1, 1, 1)
+        return (mean - shift) * (float(config.scaling_factor) / spread)
+
+    def condition(self, batch: int, image_size: int) -> dict[str, Any]:
+        """What the UNet takes beside latents and timesteps: see Prompt.condition."""
+        return Prompt(self.prompt_embeds, self.pooled_prompt_embeds).condition(batch, image_size)
 
 
-def _read_part(kind: Any, folder: str, part: str, dtype: torch.dtype) -> Any:
-    """The UNet, the VAE or the text encoder."""
-    weight_files(folder, part)
+class _Parts(NamedTuple):
+    unet: Any
+    vae: Any
+    scheduler: Any
+    prompt: Prompt
+    weight_hash: str
+
+
+def _read(config: BackboneConfig) -> _Parts:
+    """From a folder or the hub."""
+    # diffusers takes seconds to import, and the settings above are read by commands that never load a model.
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    folder = locate(config.model, config.revision)
+    dtype = getattr(torch, config.dtype)
+    unet = read_part(UNet2DConditionModel, folder, "unet", dtype)
+    embedded = prompt.read(folder, config.prompt, unet.config)
+    vae = read_part(AutoencoderKL, folder, "vae", dtype)
+    if (takes := unet.config.in_channels) != (makes := vae.config.latent_channels):
+        wanted = "wanted a model that makes images of text alone, not one for inpainting or upscaling"
+        raise ModelError(f"{folder}/unet takes {takes} channels, but the VAE makes {makes}; {wanted}")
+    return _Parts(unet, vae, _read_scheduler(folder), embedded, _weight_hash(config, folder, unet.config))
+
+
+def _weight_hash(config: BackboneConfig, folder: str, unet: Mapping[str, Any]) -> str:
+    if config.model in ARCHITECTURES:
+        return f"{config.model}-{architectures.VERSION}"
+    prompt_files = prompt.weights(folder, config.prompt, unet)
+    return fingerprint(folder, [*weight_files(folder, "unet"), *weight_files(folder, "vae"), *prompt_files])
+
+
+def _configurations(folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Of the UNet and the VAE."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
     try:
-        model, report = kind.from_pretrained(
-            folder,
-            subfolder=part,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        unet = UNet2DConditionModel.load_config(folder, subfolder="unet")
+        return unet, AutoencoderKL.load_config(folder, subfolder="vae")
     except UNREADABLE as error:
-        raise ModelError(f"{folder}/{part} cannot be read as {kind.__name__}: {first_line(error)}") from error
-    # diffusers and transformers fill what the file lacks with random numbers and go on.
-    if missing := sorted(report["missing_keys"]):
-        lack = f"{len(missing)} of the weights of config.json, first {missing[0]!r}"
-        raise ModelError(f"{folder}/{part}: the file lacks {lack}; take config.json and weights from the same model")
-    return model
+        lack = "no readable unet/config.json and vae/config.json"
+        raise ModelError(f"{folder} has {lack}: {first_line(error)}") from error
 
 
-def _refuse_extra_conditions(unet: Any, folder: str) -> None:
-    for key in ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type"):
-        if (value := unet.config.get(key)) is not None:
-            wanted = "wanted a model of the SD 1.x or 2.x kind"
-            raise ModelError(f"{folder}/unet needs more than a prompt embedding ({key}: {value}); {wanted}")
-
-
-def _read_schedule(folder: str) -> tuple[Tensor, str]:
-    """alphas_cumprod and the prediction type; all schedulers define betas alike, so one class reads them all."""
+def _read_scheduler(folder: str) -> Any:
+    """All schedulers define betas alike, so one class reads them all."""
     from diffusers import DDPMScheduler
 
     try:
-        scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+        return DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
     except UNREADABLE as error:
         raise ModelError(f"{folder}/scheduler cannot be read: {first_line(error)}") from error
-    return scheduler.alphas_cumprod.float(), str(scheduler.config.prediction_type)
 
 
-def _read_prompt(folder: str, prompt: str) -> tuple[Tensor, list[str]]:
-    """Embedding (1, tokens, width) and the weight files that it comes from."""
-    path = os.path.join(folder, PROMPT_EMBEDS)
-    if prompt == "" and os.path.isfile(path):
-        try:
-            embeds = load_file(path)["prompt_embeds"]
-        except UNREADABLE as error:
-            raise ModelError(f"{path} does not hold prompt_embeds: {first_line(error)}") from error
-        return embeds.float().reshape(1, *embeds.shape[-2:]), [PROMPT_EMBEDS]
-    if not os.path.isdir(os.path.join(folder, "text_encoder")):
-        wanted = f"wanted that, or {PROMPT_EMBEDS} and an empty prompt"
-        raise ModelError(f"{folder} has no text_encoder to embed the prompt {prompt!r}; {wanted}")
-    return _embed(folder, prompt), weight_files(folder, "text_encoder")
+def _random(config: BackboneConfig) -> _Parts:
+    """A public architecture with weights and prompt embeddings out of one generator."""
+    architecture = ARCHITECTURES[config.model]
+    unet, vae = architectures.outline(architecture.unet, architecture.vae)
+    random = torch.Generator().manual_seed(0)
+    for model in (unet, vae):
+        architectures.fill(model, getattr(torch, config.dtype), random)
+    embedded = prompt.random_prompt(unet.config, random)
+    return _Parts(unet, vae, _scheduler(architecture), embedded, _weight_hash(config, "", unet.config))
 
 
-def _embed(folder: str, prompt: str) -> Tensor:
-    """Last hidden state of the CLIP text encoder for the padded prompt: the condition that SD was trained with."""
-    from transformers import CLIPTextModel, CLIPTokenizer
+def _scheduler(architecture: Architecture) -> Any:
+    from diffusers import DDPMScheduler
 
-    encoder = _read_part(CLIPTextModel, folder, "text_encoder", torch.float32)
-    # transformers makes a tokenizer without words of a folder without files.
-    names = set(files.names(f"{folder}/tokenizer"))
-    if not ({"vocab.json", "merges.txt"} <= names or "tokenizer.json" in names):
-        raise ModelError(f"{folder}/tokenizer lacks vocab.json and merges.txt, or tokenizer.json; copy them there")
-    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
-    length = encoder.config.max_position_embeddings
-    tokens = tokenizer(prompt, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    with torch.no_grad():
-        embeds: Tensor = encoder.eval()(tokens.input_ids).last_hidden_state
-    return embeds
+    return DDPMScheduler(**architectures.SCHEDULE, prediction_type=architecture.prediction_type)
 
 
 def _freeze(model: Any, device: str | torch.device) -> Any:

@@ -5,47 +5,46 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uldscale.diffusion import taps
+from uldscale.diffusion import noising, taps
+from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import FeatureConfig
-from uldscale.diffusion.folder import locate
-from uldscale.diffusion.taps import Tap
-from uldscale.errors import ModelError
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one square image."""
+    """Of one square image, with a prompt of 77 tokens; a multiply-add counts as two operations."""
 
-    taps: list[Tap]
-    """With the channels that are stored."""
     vae_flops: int
-    """One pass of the encoder; a multiply-add counts as two."""
+    """One pass of the encoder."""
     unet_flops: int
-    """One timestep, up to the last tap."""
+    """One call of the UNet, up to the last tap."""
+    unet_calls: int
+    """For all timesteps together."""
+
+    @property
+    def flops(self) -> int:
+        """All that the features take."""
+        return self.vae_flops + self.unet_calls * self.unet_flops
 
 
-def measure(config: FeatureConfig, image_size: int) -> Cost:
-    """Cost of the features of an image of `image_size` pixels. Raises ModelError when the model's configuration cannot be read."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+def measure(config: FeatureConfig, outline: Backbone, image_size: int) -> Cost:
+    """Cost of the features of an image of `image_size` pixels by a model from Backbone.outline."""
+    side = image_size // outline.pixels_per_cell
+    names = taps.select(outline.unet, config.taps)
+    with torch.device("meta"), torch.no_grad():
+        images, latents = (
+            torch.empty(1, 3, image_size, image_size),
+            torch.empty(1, outline.unet.config.in_channels, side, side),
+        )
+        timesteps = torch.zeros(1, dtype=torch.int64)
+        with FlopCounterMode(display=False) as unet_flops:
+            taps.read(outline.unet, names, latents, timesteps, outline.condition(1, image_size))
+        with FlopCounterMode(display=False) as vae_flops:
+            outline.vae.encode(images)
+    return Cost(vae_flops.get_total_flops(), unet_flops.get_total_flops(), _calls(config, len(outline.alphas_cumprod)))
 
-    folder = locate(config.backbone.model, config.backbone.revision)
-    try:
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
-            vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
-    except OSError as error:
-        raise ModelError(f"{folder} has no readable unet/config.json and vae/config.json: {error}") from error
-    side = image_size // 2 ** (len(vae.config.block_out_channels) - 1)
-    names = taps.select(unet, config.taps)
-    limit = config.codec.channels if config.codec.kind == "pca-int8" else None
-    found = [
-        tap._replace(channels=min(tap.channels, limit or tap.channels)) for tap in taps.describe(unet, names, side)
-    ]
-    latents = torch.empty(1, unet.config.in_channels, side, side, device="meta")
-    prompt = torch.empty(1, 77, unet.config.cross_attention_dim, device="meta")
-    timesteps = torch.zeros(1, dtype=torch.int64, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as unet_flops:
-        taps.read(unet, names, latents, timesteps, prompt)
-    with torch.no_grad(), FlopCounterMode(display=False) as vae_flops:
-        vae.encode(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return Cost(found, vae_flops.get_total_flops(), unet_flops.get_total_flops())
+
+def _calls(config: FeatureConfig, training_steps: int) -> int:
+    if config.mode == "inversion":
+        return noising.inversion_timesteps(training_steps).index(config.timesteps[-1]) + 1
+    return len(config.timesteps)

@@ -4,12 +4,12 @@ Law: the same image gives the same bytes, whatever else is in the call and in wh
 float32): the batch size and the number of threads change the last bits of a map (by 2e-6 of its maximum) and with them
 3 of 100,000 int8 codes, by one; the other images of the batch and the place in it change nothing. So every call of the
 model has one shape, `batch`, the last one padded; and whoever starts workers gives all of them as many threads.
+
+Results stay on the device until the last call is made, so that a GPU never waits for the CPU in between.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,15 +20,12 @@ from torch import Tensor
 
 from uldscale.config import Settings
 from uldscale.diffusion import codec as codecs
-from uldscale.diffusion import noising, taps
+from uldscale.diffusion import modes, noising, taps
 from uldscale.diffusion.backbone import Backbone, BackboneConfig
-from uldscale.diffusion.codec import Arrays, CodecConfig, Quality
+from uldscale.diffusion.codec import Arrays, CodecConfig
+from uldscale.diffusion.modes import Caller, Part
 from uldscale.diffusion.taps import Tap
 from uldscale.errors import ConfigError
-
-SAMPLED_PIXELS = 16_384
-"""Pixels per tap that the codec is fitted on: ten times the 1280 channels of the widest taps of SD."""
-
 
 MapFunction = Callable[[Tensor], Tensor]
 
@@ -37,8 +34,9 @@ class FeatureConfig(Settings):
     """What the features are. Everything here changes their bytes."""
 
     backbone: BackboneConfig = BackboneConfig()
-    mode: Literal["noise", "clean"] = "noise"
-    """noise: forward noising at each timestep; clean: one call with the clean latents, timesteps must be [0]."""
+    mode: Literal["noise", "clean", "inversion"] = "noise"
+    """noise: forward noising at each timestep; clean: one call with the clean latents, timesteps must be [0]; inversion: DDIM
+    inversion in steps of 20, whose calls serve all timesteps: of -1 (the clean latents), 0, 20, ..., 960."""
     timesteps: tuple[int, ...] = (50, 150, 300)
     """Steps of the diffusion, rising; the usual models have 0 (next to no noise) to 999 (noise only)."""
     taps: Literal["all"] | tuple[str, ...] = "all"
@@ -48,14 +46,18 @@ class FeatureConfig(Settings):
     seed: int = 0
     """Seed of the noise and of the pixels that the codec is fitted on."""
     batch: int = 8
-    """Pairs of image and timestep per call of the model; 8 is enough for a CPU, a GPU wants 32 and more."""
+    """Pairs of image and timestep per call of the model; 8 is enough for a CPU, a GPU wants 32 and more. Halved, with a word
+    about it, when the memory of a device is too small."""
+    compile: bool = False
+    """Let torch.compile fuse the blocks of the UNet: takes minutes at the start of every actor."""
     codec: CodecConfig = CodecConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.mode == "clean" and self.timesteps != (0,):
             raise ValueError(f"mode clean has no noise, so timesteps must be [0], got {list(self.timesteps)}")
-        if not self.timesteps or self.timesteps[0] < 0 or list(self.timesteps) != sorted(set(self.timesteps)):
+        least = -1 if self.mode == "inversion" else 0
+        if not self.timesteps or self.timesteps[0] < least or list(self.timesteps) != sorted(set(self.timesteps)):
             raise ValueError(f"timesteps must be at least one, not negative and rising, got {list(self.timesteps)}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
@@ -63,16 +65,21 @@ class FeatureConfig(Settings):
 
 
 class Extractor:
-    """Features of images from one backbone. `taps` are the names of the taps, in the order of the decoder."""
+    """Features of images from one backbone.
+
+    taps: names of the taps, in the order of the decoder; batch: of each call of the model, less than asked for when the
+    memory of the device was too small.
+    """
 
     def __init__(self, backbone: Backbone, config: FeatureConfig) -> None:
-        """Raises ConfigError for a tap or a timestep that the model does not have."""
-        last = len(backbone.alphas_cumprod) - 1
-        if config.timesteps[-1] > last:
-            raise ConfigError(f"features.timesteps: {config.timesteps[-1]}, but {backbone.name} has 0 to {last}")
+        """Raises ConfigError for a tap, a timestep or a mode that the model does not have."""
+        _check_timesteps(backbone, config)
         self.backbone = backbone
         self.config = config
         self.taps = taps.select(backbone.unet, config.taps)
+        self.batch = config.batch
+        if config.compile:
+            taps.compile_blocks(backbone.unet, self.taps)
 
     def tap_specs(self, image_size: int) -> list[Tap]:
         """Name, stored channels and side of every tap for images of `image_size` pixels. Raises ConfigError."""
@@ -82,16 +89,16 @@ class Extractor:
         return [tap._replace(channels=min(tap.channels, self.config.codec.channels)) for tap in native]
 
     def raw(self, images: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, Tensor]:
-        """Features before the codec: (B, T, Cin, side, side) float32 by tap.
+        """Features before the codec: (B, T, Cin, side, side) float32 by tap, on the device.
 
         images: (B, S, S, 3) RGB; ids: one per image, it seeds the noise (noising.view_id for the views of an image).
         """
-        return self._each(images, ids, dict.fromkeys(self.taps, _identity))
+        return self._each(images, ids, dict.fromkeys(self.taps, Tensor.float))
 
     def encode(self, images: NDArray[np.uint8], ids: Sequence[str], codec: Arrays) -> dict[str, NDArray[Any]]:
         """Features as they are stored, by resolution: "r08": (B, T, L, C, 8, 8), int8 or (codec none) float16.
 
-        images, ids: as in `raw`; codec: from `fit_codec`. Raises KeyError when the codec lacks a tap.
+        images, ids: as in `raw`; codec: from codec.fit_all. Raises KeyError when the codec lacks a tap.
         """
         if self.config.codec.kind == "none":
             encoded = self._each(images, ids, dict.fromkeys(self.taps, Tensor.half))
@@ -100,24 +107,16 @@ class Extractor:
         groups: dict[str, list[Tensor]] = {}
         for maps in encoded.values():
             groups.setdefault(f"r{maps.shape[-1]:02d}", []).append(maps)
-        return {name: torch.stack(group, dim=2).numpy() for name, group in groups.items()}
+        return _on_host({name: torch.stack(group, dim=2) for name, group in groups.items()})
 
-    def fit_codec(self, images: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Flat arrays of the codecs of all taps, fitted on these images; empty for codec none.
+    def sample(self, images: NDArray[np.uint8], ids: Sequence[str], pixels: int) -> dict[str, NDArray[np.float16]]:
+        """Random pixels (B T pixels, Cin) of every tap, `pixels` of each map or all when it has fewer: what codecs are fitted on.
 
-        images, ids: as in `raw`. The same images in the same order give the same codec.
+        images, ids: as in `raw`. Which pixels depends on the seed and on the first id.
         """
-        if self.config.codec.kind == "none":
-            return {}
-        samples = self._sample(images, ids)
-        return codecs.pack({name: codecs.fit(pixels, self.config.codec.channels) for name, pixels in samples.items()})
-
-    def quality(self, images: NDArray[np.uint8], ids: Sequence[str], codec: Arrays) -> dict[str, Quality]:
-        """What the codec keeps of each tap on images that it was not fitted on; empty for codec none."""
-        if self.config.codec.kind == "none":
-            return {}
-        samples = self._sample(images, ids)
-        return {name: codecs.quality(codecs.unpack(codec, name), pixels) for name, pixels in samples.items()}
+        random = noising.generator(self.config.seed, "codec", ids[0])
+        picked = self._each(images, ids, dict.fromkeys(self.taps, partial(_pick, pixels, random)))
+        return _on_host({name: found.flatten(0, 2) for name, found in picked.items()})
 
     def _codec(self, arrays: Arrays, name: str) -> codecs.TapCodec:
         return codecs.unpack(arrays, name, self.backbone.device)
@@ -128,27 +127,57 @@ class Extractor:
             raise ConfigError(f"data.size: {image_size}, but {self.backbone.name} wants {wanted}")
         return taps.describe(self.backbone.unet, self.taps, image_size // self.backbone.pixels_per_cell)
 
-    def _sample(self, images: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """About SAMPLED_PIXELS pixels (n, Cin) of every tap, as many of each map."""
-        per_map = -(-SAMPLED_PIXELS // (len(images) * len(self.config.timesteps)))
-        generator = torch.Generator().manual_seed(self.config.seed)
-        picked = self._each(images, ids, dict.fromkeys(self.taps, partial(_pick, per_map, generator)))
-        return {name: pixels.flatten(0, 2).numpy() for name, pixels in picked.items()}
-
     def _each(
         self, images: NDArray[np.uint8], ids: Sequence[str], functions: Mapping[str, MapFunction]
     ) -> dict[str, Tensor]:
-        """Run the model and a function per tap on full batches; results (B, T, ...) by tap, on the CPU."""
+        """Run the model, and a function per tap on full batches; results (B, T, ...) by tap, on the device."""
         self._check(images, ids)
-        parts: dict[str, list[Tensor]] = {name: [] for name in functions}
-        latents = self._latents(images)
-        pairs = list(product(range(len(ids)), self.config.timesteps))
-        for start in range(0, len(pairs), self.config.batch):
-            part = pairs[start : start + self.config.batch]
-            for name, maps in self._features(latents, ids, part).items():
+        while True:
+            try:
+                return self._attempt(images, ids, functions)
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _attempt(
+        self, images: NDArray[np.uint8], ids: Sequence[str], functions: Mapping[str, MapFunction]
+    ) -> dict[str, Tensor]:
+        results: dict[str, Tensor] = {}
+        total = len(ids) * len(self.config.timesteps)
+        for part in self._parts(images, ids):
+            for name, function in functions.items():
                 # The padding goes only now: the matrix products of the codec, too, shall always have the same shape.
-                parts[name].append(functions[name](maps)[: len(part)].cpu())
-        return {name: _by_image(torch.cat(results), len(ids)) for name, results in parts.items()}
+                found = function(part.maps[name])[: len(range(*part.place.indices(total)))]
+                if name not in results:
+                    results[name] = found.new_empty(total, *found.shape[1:])
+                results[name][part.place] = found
+        return {name: found.reshape(len(ids), -1, *found.shape[1:]) for name, found in results.items()}
+
+    def _parts(self, images: NDArray[np.uint8], ids: Sequence[str]) -> Iterator[Part]:
+        latents = self._latents(images)
+        caller = Caller(self.backbone, self.taps, self.config.timesteps, self.batch, images.shape[1])
+        if self.config.mode == "inversion":
+            return modes.along_inversion(caller, latents)
+        shape = tuple(latents.shape[1:])
+        return modes.at_timesteps(
+            caller, latents, partial(self._noise, shape, ids) if self.config.mode == "noise" else None
+        )
+
+    def _latents(self, images: NDArray[np.uint8]) -> Tensor:
+        found = []
+        for start in range(0, len(images), self.batch):
+            part = modes.sent(torch.from_numpy(images[start : start + self.batch]), self.backbone.device)
+            pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+            with modes.same_kernels():
+                found.append(self.backbone.latents(modes.padded(pixels, self.batch))[: len(part)])
+        return torch.cat(found)
+
+    def _noise(self, shape: tuple[int, ...], ids: Sequence[str], row: int, timestep: int) -> Tensor:
+        own = ids[row] if self.config.noise == "image" else None
+        return noising.noise(shape, seed=self.config.seed, timestep=timestep, name=own)
 
     def _check(self, images: NDArray[np.uint8], ids: Sequence[str]) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
@@ -157,52 +186,38 @@ class Extractor:
             raise ValueError(f"{len(images)} images and {len(ids)} ids, wanted as many, and at least one")
         self._native(images.shape[1])
 
-    @torch.inference_mode()
-    def _latents(self, images: NDArray[np.uint8]) -> Tensor:
-        found = []
-        for start in range(0, len(images), self.config.batch):
-            part = torch.from_numpy(images[start : start + self.config.batch]).to(self.backbone.device)
-            pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
-            with _same_kernels():
-                found.append(self.backbone.latents(self._padded(pixels))[: len(part)])
-        return torch.cat(found)
 
-    @torch.inference_mode()
-    def _features(self, latents: Tensor, ids: Sequence[str], pairs: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
-        """Maps (batch, Cin, side, side) by tap of (image, timestep) pairs; behind the last pair comes padding."""
-        rows, timesteps = (torch.tensor(values, device=latents.device) for values in zip(*pairs, strict=True))
-        inputs = latents[rows]
-        if self.config.mode == "noise":
-            noise = torch.stack([self._noise(latents, ids[row], timestep) for row, timestep in pairs])
-            inputs = noising.add_noise(inputs, noise.to(latents.device), timesteps, self.backbone.alphas_cumprod)
-        call = self._padded(inputs).to(self.backbone.dtype), self._padded(timesteps), self.backbone.prompt_embeds
-        with _same_kernels():
-            found = taps.read(self.backbone.unet, self.taps, *call)
-        return {name: maps.float() for name, maps in found.items()}
-
-    def _noise(self, latents: Tensor, name: str, timestep: int) -> Tensor:
-        own = name if self.config.noise == "image" else None
-        return noising.noise(tuple(latents.shape[1:]), seed=self.config.seed, timestep=timestep, name=own)
-
-    def _padded(self, values: Tensor) -> Tensor:
-        return torch.cat([values, values.new_zeros(self.config.batch - len(values), *values.shape[1:])])
+def _check_timesteps(backbone: Backbone, config: FeatureConfig) -> None:
+    steps = len(backbone.alphas_cumprod)
+    if config.mode == "inversion":
+        walk = noising.inversion_timesteps(steps)
+        wrong, wanted = (
+            [t for t in config.timesteps if t not in walk],
+            f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}",
+        )
+        if backbone.prediction_type not in ("epsilon", "v_prediction"):
+            raise ConfigError(
+                f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
+            )
+    else:
+        wrong, wanted = [t for t in config.timesteps if t >= steps], f"{backbone.name} has 0 to {steps - 1}"
+    if wrong:
+        raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
 
 
-def _same_kernels() -> AbstractContextManager[None]:
-    """Let cuDNN choose by shape, not by a race of kernels on the machine at hand."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
+def _on_host(values: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Arrays of tensors; they leave a GPU side by side."""
+    if all(value.device.type == "cpu" for value in values.values()):
+        return {name: value.numpy() for name, value in values.items()}
+    arrived = {name: torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for name, value in values.items()}
+    for name, value in values.items():
+        arrived[name].copy_(value, non_blocking=True)
+    torch.cuda.synchronize()
+    return {name: value.numpy() for name, value in arrived.items()}
 
 
-def _by_image(results: Tensor, images: int) -> Tensor:
-    return results.reshape(images, -1, *results.shape[1:])
-
-
-def _identity(maps: Tensor) -> Tensor:
-    return maps
-
-
-def _pick(count: int, generator: torch.Generator, maps: Tensor) -> Tensor:
-    """(n, Cin, H, W) -> (n, count, Cin): other random cells of every map, all cells when there are fewer."""
+def _pick(count: int, random: np.random.Generator, maps: Tensor) -> Tensor:
+    """(n, Cin, H, W) -> (n, count, Cin) float16: other random cells of every map, all cells when there are fewer."""
     cells = maps.flatten(2)
-    order = torch.rand(len(cells), cells.shape[2], generator=generator).argsort(dim=1)[:, :count].to(maps.device)
-    return cells.gather(2, order[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
+    order = torch.from_numpy(random.random((len(cells), cells.shape[2])).argsort(axis=1)[:, :count]).to(maps.device)
+    return cells.gather(2, order[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2).half()

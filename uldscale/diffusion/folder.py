@@ -1,16 +1,21 @@
-"""A model folder in diffusers layout: where it is, or where it comes from, and which files hold its weights.
+"""A model folder in diffusers layout: where it is, or where it comes from, and how its parts are read.
 
-It holds unet, vae, scheduler, and either prompt_embeds.safetensors or text_encoder and tokenizer.
+It holds unet, vae, scheduler, and either prompt_embeds.safetensors or text_encoder and tokenizer (SDXL: also
+text_encoder_2 and tokenizer_2).
 """
 
 import hashlib
 import os
 import re
 from importlib import resources
+from typing import Any
 
 import huggingface_hub
+import torch
 from huggingface_hub import errors as hub
+from safetensors import SafetensorError
 
+from uldscale.diffusion.architectures import ARCHITECTURES
 from uldscale.errors import ModelError
 
 EMBEDDED = "tiny-ldm"
@@ -19,17 +24,20 @@ EMBEDDED = "tiny-ldm"
 PROMPT_EMBEDS = "prompt_embeds.safetensors"
 
 _WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
-_DOWNLOADS = (
+_PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+_CONFIGURATIONS = tuple(f"{part}/*.{kind}" for part in _PARTS for kind in ("json", "txt"))
+_MODEL_FILES = (
     PROMPT_EMBEDS,
-    *(f"{part}/*.json" for part in ("unet", "vae", "scheduler", "text_encoder", "tokenizer")),
-    "tokenizer/*.txt",
-    *(f"{part}/diffusion_pytorch_model{shard}.safetensors" for part in ("unet", "vae") for shard in ("", "-*-of-*")),
-    "text_encoder/model.safetensors",
+    *(f"{part}/diffusion_pytorch_model{shard}.safetensors" for part in _PARTS[:2] for shard in ("", "-*-of-*")),
+    *(f"{part}/model{shard}.safetensors" for part in _PARTS[3:5] for shard in ("", "-*-of-*")),
 )
 
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+"""What libraries raise for files that are not what their names say."""
 
-def locate(model: str, revision: str | None = None) -> str:
-    """Local folder of a model: shipped, a folder, or fetched from the hub. Raises ModelError."""
+
+def locate(model: str, revision: str | None = None, weights: bool = True) -> str:
+    """Local folder of a model: shipped, a folder, or fetched from the hub, on demand without weights. Raises ModelError."""
     if model == EMBEDDED:
         folder = str(resources.files("uldscale") / "tiny_ldm")
         if not os.path.isdir(folder):
@@ -38,14 +46,14 @@ def locate(model: str, revision: str | None = None) -> str:
     if os.path.isdir(model):
         return model
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) is None:
-        wanted = f"a folder in diffusers layout, owner/name of the hub, or {EMBEDDED}"
+        wanted = f"a folder in diffusers layout, owner/name of the hub, {EMBEDDED}, or {', '.join(ARCHITECTURES)}"
         raise ModelError(f"model folder {model!r} is not there; wanted {wanted}")
-    return _download(model, revision)
+    return _download(model, revision, [*_CONFIGURATIONS, *(_MODEL_FILES if weights else ())])
 
 
-def _download(model: str, revision: str | None) -> str:
+def _download(model: str, revision: str | None, patterns: list[str]) -> str:
     try:
-        return str(huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=list(_DOWNLOADS)))
+        return str(huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=patterns))
     except hub.GatedRepoError:
         reason = "is gated; accept its licence on the hub and log in with `hf auth login`"
     except hub.RepositoryNotFoundError:
@@ -67,6 +75,28 @@ def weight_files(folder: str, part: str) -> list[str]:
     if not found:
         raise ModelError(f"{here} has no safetensors, only {', '.join(names)}; pickles are never read, convert them")
     return found
+
+
+def read_part(kind: Any, folder: str, part: str, dtype: torch.dtype) -> Any:
+    """The model in a part, of a class of diffusers or transformers. Raises ModelError."""
+    weight_files(folder, part)
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            subfolder=part,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except UNREADABLE as error:
+        raise ModelError(f"{folder}/{part} cannot be read as {kind.__name__}: {first_line(error)}") from error
+    # diffusers and transformers fill what the file lacks with random numbers and go on.
+    if missing := sorted(report["missing_keys"]):
+        lack = f"{len(missing)} of the weights of config.json, first {missing[0]!r}"
+        raise ModelError(f"{folder}/{part}: the file lacks {lack}; take config.json and weights from the same model")
+    return model
 
 
 def fingerprint(folder: str, weights: list[str]) -> str:

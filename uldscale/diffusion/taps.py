@@ -4,8 +4,8 @@ A tap is the output of the second convolution of a decoder ResNet block, before 
 Diffusion Hyperfeatures). It is named as diffusers names the block: "up_blocks.0.resnets.1".
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -42,29 +42,59 @@ def describe(unet: nn.Module, names: Sequence[str], latent_side: int) -> list[Ta
 
 
 def read(
-    unet: nn.Module, names: Sequence[str], latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    unet: nn.Module, names: Sequence[str], latents: Tensor, timesteps: Tensor, condition: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """One forward call of the UNet, cut off after the last tap.
 
-    latents: (B, Z, H, W); timesteps: (B,); prompt_embeds: (1, tokens, width). Returns (B, Cin, side, side) by name.
+    latents: (B, Z, H, W); timesteps: (B,); condition: from Backbone.condition. Returns (B, Cin, side, side) by name.
     """
-    found: dict[str, Tensor] = {}
-    with ExitStack() as hooks, suppress(_AllFound):
-        for name in names:
-            hook = _second_convolution(unet, name).register_forward_hook(_keeper(found, name, len(names)))
-            hooks.callback(hook.remove)
-        unet(latents, timesteps, encoder_hidden_states=prompt_embeds.expand(len(latents), -1, -1))
+    with _kept(unet, names, len(names)) as found, suppress(_AllFound):
+        unet(latents, timesteps, **condition)
     return {name: found[name] for name in names}
+
+
+def read_whole(
+    unet: nn.Module, names: Sequence[str], latents: Tensor, timesteps: Tensor, condition: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Like `read`, but to the end: also what the UNet says (B, Z, H, W)."""
+    with _kept(unet, names) as found:
+        said: Tensor = unet(latents, timesteps, **condition).sample
+    return found, said
+
+
+def compile_blocks(unet: nn.Module, names: Sequence[str]) -> None:
+    """Let torch.compile fuse what surrounds the convolutions and the attention, block by block.
+
+    A block that holds a tap stays as it is: the hook of a tap may end the call. Whole-model compilation would break at
+    every hook, and blocks of one shape share their kernels.
+    """
+    from diffusers.models.attention import BasicTransformerBlock
+    from diffusers.models.resnet import ResnetBlock2D
+
+    for name, module in unet.named_modules():
+        if isinstance(module, ResnetBlock2D | BasicTransformerBlock) and name not in names:
+            module.compile(dynamic=False)
 
 
 class _AllFound(Exception):
     """Ends a forward call whose other layers nobody needs; only an exception leads from a hook out of the model."""
 
 
-def _keeper(found: dict[str, Tensor], name: str, wanted: int) -> Callable[..., None]:
+@contextmanager
+def _kept(unet: nn.Module, names: Sequence[str], stop_at: int | None = None) -> Iterator[dict[str, Tensor]]:
+    """What the taps give while the context lasts; the call ends when `stop_at` of them were seen."""
+    found: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for name in names:
+            hook = _second_convolution(unet, name).register_forward_hook(_keeper(found, name, stop_at))
+            hooks.callback(hook.remove)
+        yield found
+
+
+def _keeper(found: dict[str, Tensor], name: str, stop_at: int | None) -> Callable[..., None]:
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         found[name] = output
-        if len(found) == wanted:
+        if len(found) == stop_at:
             raise _AllFound
 
     return keep

@@ -1,0 +1,114 @@
+"""Which calls of the UNet give the features of some images: one for each timestep, or one walk through all of them.
+
+Law: every call has the same shape, `batch`, the last one padded (extractor.py says why).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import pairwise, product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from uldscale.diffusion import noising, taps
+from uldscale.diffusion.backbone import Backbone
+
+
+class Caller(NamedTuple):
+    """A model, and what to ask of it."""
+
+    backbone: Backbone
+    taps: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    batch: int
+    image_size: int
+
+
+class Part(NamedTuple):
+    """What one call of the UNet gave.
+
+    place: where the maps belong in the sequence of all (image, timestep), timestep fastest; it has n <= batch places.
+    maps: (batch, Cin, side, side) by tap; what lies behind the n-th map is padding.
+    """
+
+    place: slice
+    maps: dict[str, Tensor]
+
+
+def at_timesteps(caller: Caller, latents: Tensor, noise: Callable[[int, int], Tensor] | None) -> Iterator[Part]:
+    """Independent calls, all images and timesteps in one sequence of batches.
+
+    latents: (B, Z, H, W) float32; noise: that of an image at a timestep, (Z, H, W) on the CPU; None leaves latents clean.
+    """
+    pairs = list(product(range(len(latents)), caller.timesteps))
+    repeated = latents.repeat_interleave(len(caller.timesteps), dim=0)
+    for start in range(0, len(pairs), caller.batch):
+        part = pairs[start : start + caller.batch]
+        timesteps = sent(torch.tensor([timestep for _, timestep in part]), latents.device)
+        inputs = repeated[start : start + caller.batch]
+        if noise is not None:
+            drawn = sent(torch.stack([noise(*pair) for pair in part]), latents.device)
+            inputs = noising.add_noise(inputs, drawn, timesteps, caller.backbone.alphas_cumprod)
+        with same_kernels():
+            maps = taps.read(*_call(caller, padded(inputs, caller.batch), padded(timesteps, caller.batch)))
+        yield Part(slice(start, start + len(part)), maps)
+
+
+def along_inversion(caller: Caller, latents: Tensor) -> Iterator[Part]:
+    """DDIM inversion of batches of images, no further than the last timestep; each call that is wanted gives its maps.
+
+    latents: (B, Z, H, W) float32.
+    """
+    walk = noising.inversion_timesteps(len(caller.backbone.alphas_cumprod))
+    walk = walk[: walk.index(caller.timesteps[-1]) + 1]
+    for start in range(0, len(latents), caller.batch):
+        rows = range(start, min(start + caller.batch, len(latents)))
+        at = padded(latents[rows.start : rows.stop], caller.batch)
+        for here, there in pairwise(walk):
+            maps, at = _walk(caller, at, here, there)
+            if here in caller.timesteps:
+                yield Part(_places(caller, rows, here), maps)
+        with same_kernels():
+            maps = taps.read(*_call(caller, at, _all_at(walk[-1], at)))
+        yield Part(_places(caller, rows, walk[-1]), maps)
+
+
+def _places(caller: Caller, rows: range, timestep: int) -> slice:
+    count, step = len(caller.timesteps), caller.timesteps.index(timestep)
+    return slice(rows.start * count + step, rows.stop * count, count)
+
+
+def _walk(caller: Caller, latents: Tensor, here: int, there: int) -> tuple[dict[str, Tensor], Tensor]:
+    """The maps at a timestep, and the latents at the next one."""
+    with same_kernels():
+        maps, said = taps.read_whole(*_call(caller, latents, _all_at(here, latents)))
+    known = caller.backbone.alphas_cumprod, caller.backbone.prediction_type
+    return maps, noising.invert(latents, said.float(), here, there, *known)
+
+
+def _call(
+    caller: Caller, latents: Tensor, timesteps: Tensor
+) -> tuple[torch.nn.Module, tuple[str, ...], Tensor, Tensor, dict[str, object]]:
+    backbone = caller.backbone
+    condition = backbone.condition(len(latents), caller.image_size)
+    return backbone.unet, caller.taps, latents.to(backbone.dtype), timesteps, condition
+
+
+def _all_at(timestep: int, latents: Tensor) -> Tensor:
+    return torch.full((len(latents),), timestep, device=latents.device)
+
+
+def padded(values: Tensor, batch: int) -> Tensor:
+    """(n, ...) with zeros behind it: (batch, ...)."""
+    return torch.cat([values, values.new_zeros(batch - len(values), *values.shape[1:])])
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, on its way while the CPU goes on."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
+def same_kernels() -> AbstractContextManager[None]:
+    """Let cuDNN choose by shape, not by a race of kernels on the machine at hand."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
