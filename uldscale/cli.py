@@ -148,6 +148,10 @@ def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ign
     return Pipeline(load_job(job, overrides or []))
 
 
+INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt."""
+
+
 def main() -> None:
     """Entry point of the `uldscale` command."""
     try:
@@ -155,7 +159,9 @@ def main() -> None:
     except UldscaleError as error:
         typer.echo(f"uldscale: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
         typer.echo("uldscale: interrupted; the same command goes on from here", err=True)
         sys.exit(3)
 

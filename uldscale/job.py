@@ -7,7 +7,7 @@ from uldscale.config import Settings
 from uldscale.data.index import DataConfig
 from uldscale.runtime.cluster import RuntimeConfig
 from uldscale.stages.evaluate import EvaluateConfig
-from uldscale.stages.extract import ExtractConfig
+from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.stages.zero_shot import ZeroShotConfig
 from uldscale.training.schedule import TrainConfig
 

@@ -4,8 +4,9 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError
 
 from uldscale.errors import IncompleteError, ModelError
+from uldscale.runtime.actors import Worker
 from uldscale.runtime.cluster import RuntimeConfig
-from uldscale.runtime.pool import Finished, run_pool
+from uldscale.runtime.pool import Finished, Pool
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -37,6 +39,11 @@ class Square:
         self.trouble(item, attempt)
         assert self.ready
         return item * item
+
+
+def run_pool(make: Callable[[], Worker], items: Sequence[int], config: RuntimeConfig) -> Iterator[Finished]:
+    with Pool(make, config) as pool:
+        yield from pool.run(items)
 
 
 def attempts(folder: Path) -> dict[int, int]:
@@ -77,9 +84,48 @@ def test_a_killed_actor_costs_an_attempt_of_its_item_only(runtime: RuntimeConfig
             os.kill(os.getpid(), signal.SIGKILL)
 
     config = runtime.updated(attempts=2, actors=2)
-    finished = list(run_pool(lambda: Square(tmp_path, die_once), range(4), config))
-    assert squares(finished) == {item: item * item for item in range(4)}
+    finished = list(run_pool(lambda: Square(tmp_path, die_once), range(9), config))
+    assert squares(finished) == {item: item * item for item in range(9)}
     assert attempts(tmp_path)[1] == 2
+
+
+def test_an_item_that_kills_actors_costs_no_other_item(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    """Items of an actor overlap, so that it is not known at first which of them killed it."""
+
+    def kill(item: int, attempt: int) -> None:
+        time.sleep(0.2)
+        if item == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    finished: list[Finished] = []
+    with pytest.raises(IncompleteError, match=r"^1 of 6 items failed 2 times each \(item 2: ActorDiedError"):
+        finished.extend(run_pool(lambda: Square(tmp_path, kill), range(6), runtime.updated(attempts=2)))
+    assert squares(finished) == {item: item * item for item in (0, 1, 3, 4, 5)}
+
+
+@dataclass
+class Meeting:
+    """An item ends when another one is at work beside it."""
+
+    def setup(self) -> None:
+        self.both = threading.Barrier(2, timeout=60)
+
+    def process(self, item: int) -> int:
+        self.both.wait()
+        return os.getpid()
+
+
+def test_items_of_an_actor_overlap_and_actors_stay_for_the_next_run(runtime: RuntimeConfig) -> None:
+    with Pool(Meeting, runtime) as pool:
+        first, second = ({done.result for done in pool.run(range(4))} for _ in range(2))
+    assert len(first) == 1
+    assert first == second
+
+
+def test_no_place_for_any_actor(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    config = runtime.updated(cpus_per_actor=1000.0, deadline_seconds=2.0)
+    with pytest.raises(IncompleteError, match=r"no actor found a place within 2 s: each wants 1000 CPUs and 0 GPUs"):
+        list(run_pool(lambda: Square(tmp_path), range(3), config))
 
 
 def test_items_that_always_fail_are_named_after_the_others_are_done(runtime: RuntimeConfig, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 
@@ -65,9 +64,3 @@ def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
         },
         "runtime": {"actors": 1, "workers": 1, "threads_per_worker": 1},
     }
-
-
-def write_job(settings: dict[str, Any], folder: Path) -> str:
-    path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return str(path)

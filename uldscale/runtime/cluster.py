@@ -1,8 +1,12 @@
 """Where a run runs: Ray on this machine or on a cluster, and the process group of the training workers."""
 
+import _thread
 import logging
 import os
 import secrets
+import sys
+import threading
+import time
 from typing import Any
 
 import ray
@@ -14,6 +18,7 @@ from uldscale.config import Settings
 from uldscale.errors import ConfigError
 
 NAMESPACE = "uldscale"
+WATCH_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 1 << 30
 # Only a floor, so that a later run in the same process finds room without a new Ray.
 _LOGICAL_CPUS = 16
@@ -44,8 +49,8 @@ class RuntimeConfig(Settings):
     """GPUs of a training worker; 0 trains on CPU over gloo, otherwise NCCL."""
     threads_per_worker: int = Field(default=2, ge=1)
     """Threads of torch and BLAS in a training worker, and the CPUs that it reserves in Ray."""
-    deadline_seconds: float = Field(default=600.0, gt=0)
-    """An actor that takes longer than this over one item, or over its setup, is killed and replaced."""
+    deadline_seconds: float = Field(default=3600.0, gt=0)
+    """An actor that takes longer than this over one shard, or over its setup, is killed and replaced."""
     attempts: int = Field(default=3, ge=1)
     """How often an item is tried before the run gives it up."""
     gpus_for_clustering: float = Field(default=0.0, ge=0)
@@ -67,9 +72,14 @@ def connect(runtime: RuntimeConfig) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS")
-    if not address:
+    if address:
+        _join(address, quiet)
+    else:
         _start_here(runtime, quiet)
-        return
+    threading.Thread(target=_watch_node, daemon=True).start()
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
     try:
         ray.init(**quiet)
     except ConnectionError as error:
@@ -77,6 +87,22 @@ def connect(runtime: RuntimeConfig) -> None:
             f"no Ray cluster answers at RAY_ADDRESS={address!r}; give the address of a running one (with "
             "RAY_AUTH_MODE=token when it asks for tokens), or unset it to run on this machine"
         ) from error
+
+
+def _watch_node() -> None:
+    """Interrupt the main thread when the Ray node of this process dies: Ray itself would wait for it without end."""
+    node = ray.get_runtime_context().get_node_id()
+    while ray.is_initialized():
+        time.sleep(WATCH_SECONDS)
+        if ray.is_initialized() and node not in _living_nodes():
+            sys.stderr.write("uldscale: the Ray node that this process is connected to has died\n")
+            _thread.interrupt_main()
+            return
+
+
+def _living_nodes() -> set[str]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:

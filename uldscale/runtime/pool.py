@@ -6,141 +6,107 @@ Laws: every item is finished or named in an error. A dead, late or failed actor 
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from uldscale.errors import IncompleteError, UserError
+from uldscale.runtime.actors import IN_FLIGHT, SETUP, STARTED, Member, Worker
 
-if TYPE_CHECKING:  # every actor imports this module, and only its worker may want torch
+if TYPE_CHECKING:
     from uldscale.runtime.cluster import RuntimeConfig
 
-IN_FLIGHT = 2
-"""Calls an actor holds: the one it works on and the next, so that it never waits for the driver."""
+POLL_SECONDS = 1.0
+"""Ray's own waiting takes no notice of an interruption when its node has died."""
 NAMED = 5
 """Failed items that an error names."""
-
-
-class Worker(Protocol):
-    """A plain object that does the work; it never knows that it lives in an actor."""
-
-    def setup(self) -> None:
-        """Load what all items need."""
-
-    def process(self, item: int) -> Any:
-        """Do one item; doing it again must give the same."""
 
 
 @dataclass(frozen=True)
 class Finished:
     """An item that is done."""
 
-    item: int
+    item: Any
     result: Any
     seconds: float
     """Time that the worker took over it."""
 
 
-def run_pool(make: Callable[[], Worker], items: Sequence[int], config: "RuntimeConfig") -> Iterator[Finished]:
-    """Process all items on `config.actors` actors, each with its own worker from `make`; yields them as they finish.
+class Pool:
+    """`config.actors` actors, each with its own worker from `make`; a context that ends them.
 
-    Raises IncompleteError when items failed `config.attempts` times (after all others are done), or when that many
-    setups in a row failed; the first cause is chained. A UserError of a worker is raised as it is, at once: it would be
-    the same on every attempt.
+    Actors start with the first run and stay for the next one.
     """
-    return _Pool(make, items, config).run()
 
-
-class _Actor:
-    """The adapter around a worker."""
-
-    def __init__(self, make: Callable[[], Worker]) -> None:
-        self._make = make
-
-    def setup(self) -> None:
-        self._worker = self._make()
-        self._worker.setup()
-
-    def process(self, item: int) -> tuple[Any, float]:
-        start = time.monotonic()
-        result = self._worker.process(item)
-        return result, time.monotonic() - start
-
-
-@dataclass(eq=False)
-class _Member:
-    """An actor and what it was given; an actor works first in, first out."""
-
-    actor: Any
-    calls: deque[tuple[int | None, Any]] = field(default_factory=deque)
-    """(item, or None for the setup; reference to its result)."""
-    since: float = field(default_factory=time.monotonic)
-    """When the first of the calls began."""
-
-    @property
-    def setting_up(self) -> bool:
-        return bool(self.calls) and self.calls[0][0] is None
-
-
-class _Pool:
-    def __init__(self, make: Callable[[], Worker], items: Sequence[int], config: "RuntimeConfig") -> None:
-        self._make, self._total, self._config = make, len(items), config
-        self._waiting = deque(items)
-        self._members: list[_Member] = []
-        self._finished = 0
+    def __init__(self, make: Callable[[], Worker], config: "RuntimeConfig") -> None:
+        self._make, self._config = make, config
+        self._members: list[Member] = []
         self._failed_setups = 0
-        self._tries: Counter[int] = Counter()
-        self._given_up: dict[int, Exception] = {}
+        self._begin([])
 
-    def run(self) -> Iterator[Finished]:
-        try:
-            while left := self._items_left():
-                self._hire(left)
-                self._hand_out()
-                yield from self._collect()
-        finally:
-            for member in self._members:
-                ray.kill(member.actor)
-        assert self._finished + len(self._given_up) == self._total
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for member in self._members:
+            member.kill()
+        self._members = []
+
+    def run(self, items: Sequence[Any]) -> Iterator[Finished]:
+        """Process all items, which are hashable; yields them as they finish.
+
+        Raises IncompleteError when items failed `config.attempts` times (after all others are done), when that many
+        setups in a row failed, or when the cluster has no place for any actor within the deadline; the first cause is
+        chained. A UserError of a worker is raised as it is, at once: it would be the same on every attempt.
+        """
+        self._begin(items)
+        while left := len(self._waiting) + sum(len(member.items) for member in self._members):
+            while len(self._members) < min(self._config.actors, left):
+                self._members.append(Member.hire(self._make, self._config))
+            self._hand_out()
+            yield from self._collect()
+        assert self._finished + len(self._given_up) == len(items)
         if self._given_up:
-            raise self._incomplete() from next(iter(self._given_up.values()))
+            raise self._incomplete(len(items)) from next(iter(self._given_up.values()))
 
-    def _items_left(self) -> int:
-        return len(self._waiting) + sum(len(member.calls) for member in self._members if not member.setting_up)
-
-    def _hire(self, items_left: int) -> None:
-        while len(self._members) < min(self._config.actors, items_left):
-            remote: Any = ray.remote(
-                num_cpus=self._config.cpus_per_actor,
-                num_gpus=self._config.gpus_per_actor,
-                # Read when torch and BLAS are loaded, so it has to be there before the process starts.
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._config.threads_per_actor)}},
-            )(_Actor)
-            actor = remote.remote(self._make)
-            self._members.append(_Member(actor, deque([(None, actor.setup.remote())])))
+    def _begin(self, items: Sequence[Any]) -> None:
+        self._waiting = deque(items)
+        self._finished = 0
+        self._tries: Counter[Any] = Counter()
+        self._suspects: set[Any] = set()
+        self._given_up: dict[Any, Exception] = {}
 
     def _hand_out(self) -> None:
-        # A call behind another may hide how that one ended when it kills the actor; setups have to be told from items.
-        ready = [member for member in self._members if not member.setting_up]
+        ready = [member for member in self._members if member.ready]
         for depth in range(1, IN_FLIGHT + 1):
             for member in ready:
-                if self._waiting and len(member.calls) < depth:
-                    item = self._waiting.popleft()
-                    member.calls.append((item, member.actor.process.remote(item)))
+                if self._waiting and len(member.calls) < depth and self._may_take(member):
+                    member.give(self._waiting.popleft())
+
+    def _may_take(self, member: Member) -> bool:
+        """A suspect works alone in its actor, so that it is known whose fault it is when that dies again."""
+        return not member.calls or self._suspects.isdisjoint([self._waiting[0], *member.items])
 
     def _collect(self) -> Iterator[Finished]:
         """Wait for one call to end, well or badly, or for a deadline."""
         busy = {member.calls[0][1]: member for member in self._members if member.calls}
-        deadline = min(member.since for member in busy.values()) + self._config.deadline_seconds
-        ready, _ = ray.wait(list(busy), timeout=max(0.0, deadline - time.monotonic()))
+        deadline = min(member.since for member in self._timed()) + self._config.deadline_seconds
+        ready: list[Any] = []
+        while not ready and (left := deadline - time.monotonic()) > 0:
+            ready, _ = ray.wait(list(busy), timeout=min(left, POLL_SECONDS))
         for reference in ready:
             yield from self._finish(busy[reference])
         if not ready:
             self._drop_late()
 
-    def _finish(self, member: _Member) -> Iterator[Finished]:
+    def _timed(self) -> list[Member]:
+        """Members that a deadline counts for: an actor may wait for a place as long as another one works."""
+        busy = [member for member in self._members if member.calls]
+        return [member for member in busy if not member.pending] or busy
+
+    def _finish(self, member: Member) -> Iterator[Finished]:
         item, reference = member.calls.popleft()
         member.since = time.monotonic()
         try:
@@ -148,28 +114,36 @@ class _Pool:
         except RayError as error:
             self._drop(member, item, error)
             return
+        if item is STARTED:
+            member.set_up()
+            return
         self._failed_setups = 0
-        if item is not None:
+        if item is not SETUP:
             self._finished += 1
             yield Finished(item, *outcome)
 
     def _drop_late(self) -> None:
         limit = self._config.deadline_seconds
-        for member in [member for member in self._members if member.calls]:
-            if time.monotonic() >= member.since + limit:
-                item, _ = member.calls.popleft()
-                self._drop(member, item, TimeoutError(f"took longer than runtime.deadline_seconds = {limit:g}"))
+        for member in [member for member in self._timed() if time.monotonic() >= member.since + limit]:
+            if member.pending:
+                raise self._no_place()
+            item, _ = member.calls.popleft()
+            self._drop(member, item, TimeoutError(f"took longer than runtime.deadline_seconds = {limit:g}"))
 
-    def _drop(self, member: _Member, item: int | None, error: Exception) -> None:
-        """Kill an actor over a failed call: after a CUDA error, say, it is of no use. What it held behind goes back."""
-        ray.kill(member.actor)
+    def _drop(self, member: Member, item: Any, error: Exception) -> None:
+        """Kill an actor over a failed call: after a CUDA error, say, it is of no use. What it held goes back."""
+        member.kill()
         self._members.remove(member)
-        self._waiting.extendleft(held for held, _ in reversed(member.calls) if held is not None)
+        self._waiting.extendleft(reversed(member.items))
         cause = _cause(error)
         if isinstance(cause, UserError):
             raise cause from error
-        if item is None:
+        if item in (STARTED, SETUP):
             self._setup_failed(error)
+        elif member.items and not isinstance(error, RayTaskError):
+            # It died or hung over one of several items, and nobody knows which.
+            self._suspects.update([item, *member.items])
+            self._waiting.appendleft(item)
         else:
             self._item_failed(item, error)
 
@@ -181,20 +155,33 @@ class _Pool:
                 "run the same command again"
             ) from error
 
-    def _item_failed(self, item: int, error: Exception) -> None:
+    def _item_failed(self, item: Any, error: Exception) -> None:
         self._tries[item] += 1
         if self._tries[item] < self._config.attempts:
             self._waiting.append(item)
         else:
             self._given_up[item] = error
 
-    def _incomplete(self) -> IncompleteError:
+    def _no_place(self) -> IncompleteError:
+        config, free = self._config, _free_resources()
+        return IncompleteError(
+            f"no actor found a place within {config.deadline_seconds:g} s: each wants {config.cpus_per_actor:g} CPUs and "
+            f"{config.gpus_per_actor:g} GPUs, and the cluster has {free.get('CPU', 0):g} and {free.get('GPU', 0):g} free; "
+            "add nodes or lower runtime.cpus_per_actor and runtime.gpus_per_actor, and run the same command again"
+        )
+
+    def _incomplete(self, total: int) -> IncompleteError:
         named = "; ".join(f"item {item}: {_brief(error)}" for item, error in list(self._given_up.items())[:NAMED])
         more = f"; and {len(self._given_up) - NAMED} more" if len(self._given_up) > NAMED else ""
         return IncompleteError(
-            f"{len(self._given_up)} of {self._total} items failed {self._config.attempts} times each ({named}{more}); "
+            f"{len(self._given_up)} of {total} items failed {self._config.attempts} times each ({named}{more}); "
             "put that right and run the same command again"
         )
+
+
+def _free_resources() -> dict[str, float]:
+    found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _cause(error: Exception) -> Exception:

@@ -37,6 +37,9 @@ METRICS: Mapping[str, Metric] = {
     "uldscale_shards_committed_total": Metric("counter", "Shards of the feature store written and committed."),
     "uldscale_shards_missing": Metric("gauge", "Shards that are not committed yet."),
     "uldscale_shard_seconds": Metric("histogram", "Time to compute and write one shard."),
+    "uldscale_extract_compute_seconds_total": Metric(
+        "counter", "Time of all actors in the model; the rest is waiting."
+    ),
     "uldscale_train_step": Metric("gauge", "Optimizer steps done in a stage.", ("stage",)),
     "uldscale_train_step_seconds": Metric("histogram", "Time of one optimizer step.", ("stage",)),
     "uldscale_train_loss": Metric("gauge", "Loss of the last logged step.", ("stage", "loss")),

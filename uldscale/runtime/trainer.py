@@ -26,6 +26,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from uldscale import files
 from uldscale.errors import IncompleteError
+from uldscale.runtime import environment
 from uldscale.runtime.cluster import RuntimeConfig
 
 Loop = Callable[[dict[str, Any]], None]
@@ -52,6 +53,10 @@ def fit(loop: Loop, config: dict[str, Any], *, storage: str, name: str, runtime:
             _trainer(loop, config, storage, name, runtime).fit()
     except TrainingFailedError as error:
         raise _raised_by_loop(error, runtime) from error
+    except RayError as error:
+        raise IncompleteError(
+            f"training lost its controller ({_last_line(error)}); run the same command again"
+        ) from error
     finally:
         files.remove(notes)
 
@@ -71,7 +76,7 @@ def _trainer(loop: Loop, config: dict[str, Any], storage: str, name: str, runtim
             name=name,
             storage_path=storage,
             failure_config=FailureConfig(max_failures=runtime.max_failures),
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(runtime.threads_per_worker)}},
+            worker_runtime_env={"env_vars": environment.of_worker(runtime.threads_per_worker)},
             callbacks=[_StopAtLoopErrors()],  # type: ignore[list-item]
         ),
     )

@@ -12,7 +12,8 @@ from uldscale.runtime.progress import Progress
 def build_index(config: DataConfig, path: str) -> ImageIndex:
     """The image index of these settings at `path`: read when it is there, else built and written.
 
-    Prints one line. Raises DataError when the images cannot be used.
+    Beside it goes quarantined.json, which names every image that cannot be used, and why. Prints one line. Raises DataError
+    when no image can be used.
     """
     if files.exists(path):
         index = ImageIndex.read(path)
@@ -22,16 +23,24 @@ def build_index(config: DataConfig, path: str) -> ImageIndex:
     with Progress("index", len(listed)) as progress:
         index = ImageIndex.build(config, progress.advance, listed)
     index.write(path)
-    typer.echo(summary(index))
+    files.write_json(
+        _report_of(path), [{"id": row.id, "uri": row.uri, "reason": row.reason} for row in index.quarantined()]
+    )
+    typer.echo(summary(index, _report_of(path)))
     telemetry.record("uldscale_images_quarantined", len(index.quarantined()))
     return index
 
 
-def summary(index: ImageIndex) -> str:
+def _report_of(path: str) -> str:
+    return files.join(path.rpartition("/")[0] or ".", "quarantined.json")
+
+
+def summary(index: ImageIndex, report: str) -> str:
     """One line: how many images there are, how many cannot be used, and why the first of these."""
     counts = f"index: {len(index.rows('train'))} train and {len(index.rows('test'))} test images"
     broken = index.quarantined()
     if not broken:
         return counts
     shown = "; ".join(f"{row.id}: {row.reason}" for row in broken[:3])
-    return f"{counts}, {len(broken)} quarantined ({shown}{'; ...' if len(broken) > 3 else ''})"
+    more = f"; ..., all in {report}" if len(broken) > 3 else ""
+    return f"{counts}, {len(broken)} quarantined ({shown}{more})"

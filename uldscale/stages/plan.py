@@ -6,18 +6,16 @@ import typer
 
 from uldscale.data.index import DataConfig
 from uldscale.data.listing import list_records
+from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.cost import Cost, measure
 from uldscale.errors import ConfigError
-from uldscale.stages.extract import ExtractConfig
-from uldscale.store.spec import StoreSpec, TapSpec
+from uldscale.stages.extract import store_spec
+from uldscale.stages.shard_worker import ExtractConfig
+from uldscale.store.spec import StoreSpec
 from uldscale.training.schedule import Stage, TrainConfig
 
 UTILISATION = 0.4
 """Share of a GPU's peak that extraction is taken to reach; an assumption until it is measured on the GPU at hand."""
-RECORDS_PER_SHARD = 2
-"""Commit record and attempt record, beside one object per array."""
-
-
 STEPS_PER_SECOND = 10
 """Pace for which the reading rate is given."""
 
@@ -46,32 +44,21 @@ def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, wor
     """Print the plan of a job that trains on some workers, with a GPU. Raises ConfigError for an unknown GPU."""
     if gpu not in GPUS:
         raise ConfigError(f"unknown GPU {gpu!r}; wanted one of {', '.join(GPUS)}")
-    cost = measure(extract.features, data.size)
-    spec = store_spec(data, extract, cost, len(list_records(data)))
+    outline = Backbone.outline(extract.features.backbone, weights=False)
+    spec = store_spec(extract, outline, data.size, num_rows=len(list_records(data)), index="")
+    cost = measure(extract.features, outline, data.size)
     lines = {**_extraction(cost, spec, gpu), **_training(train, spec, workers)}
     typer.echo("\n".join(f"{name:<12}{value}" for name, value in lines.items()))
 
 
-def store_spec(data: DataConfig, extract: ExtractConfig, cost: Cost, num_rows: int) -> StoreSpec:
-    """The store that the job will fill, as far as its size goes."""
-    features = extract.features
-    return StoreSpec(
-        model=features.backbone.model, weight_hash="", prompt=features.backbone.prompt, mode=features.mode, noise=features.noise,
-        seed=features.seed, timesteps=features.timesteps, taps=tuple(TapSpec(*tap) for tap in cost.taps), views={}, codec={},
-        dtype="float16" if features.codec.kind == "none" else "int8", image_size=data.size, index="", num_rows=num_rows,
-        num_views=extract.views.count, rows_per_shard=extract.store.rows_per_shard, shard_mib=extract.store.shard_mib,
-    )  # fmt: skip
-
-
 def _extraction(cost: Cost, spec: StoreSpec, gpu: str) -> dict[str, str]:
-    flops = spec.num_rows * spec.num_views * (cost.vae_flops + len(spec.timesteps) * cost.unet_flops)
+    flops = spec.num_rows * spec.num_views * cost.flops
     hours = flops / (GPUS[gpu].teraflops * 1e12 * UTILISATION) / 3600
-    objects = spec.num_shards * (len(spec.resolutions) + 1 + RECORDS_PER_SHARD)
     return {
         "images": f"{spec.num_rows:,} in {spec.num_views} views, {len(spec.timesteps)} timesteps, {len(spec.taps)} taps",
-        "store": f"{_bytes(spec.num_rows * spec.row_bytes)}, {_bytes(spec.row_bytes)} an image",
-        "objects": f"{objects:,} in {spec.num_shards:,} shards",
-        "extraction": f"{flops / 1e12:,.1f} TFLOP, {hours:,.2g} hours of one {gpu} at {UTILISATION:.0%} of its peak, "
+        "store": f"{_bytes(spec.stored_bytes)}, {_bytes(spec.row_bytes)} an image",
+        "objects": f"{spec.num_objects:,} in {spec.num_shards:,} shards",
+        "extraction": f"{_flops(flops)}, {hours:,.2g} hours of one {gpu} at {UTILISATION:.0%} of its peak, "
         f"${hours * GPUS[gpu].dollars:,.2f} at ${GPUS[gpu].dollars:g} an hour",
     }
 
@@ -84,6 +71,10 @@ def _training(train: TrainConfig, spec: StoreSpec, workers: int) -> dict[str, st
         "reading": f"{_bytes(steps * step)} in all, {_bytes(step)} a step; "
         f"{_bytes(step / workers * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
     }
+
+
+def _flops(count: float) -> str:
+    return f"{count / 1e12:,.1f} TFLOP" if count < 1e15 else f"{count / 1e15:,.1f} PFLOP"
 
 
 def _bytes(count: float) -> str:

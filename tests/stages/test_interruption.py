@@ -1,0 +1,67 @@
+"""A run that is interrupted, or loses its Ray node, ends with one line and exit code 3; the same command goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()"]
+INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
+
+
+@pytest.fixture
+def job(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """Two hundred images, a shard each: it lasts until somebody ends it."""
+    settings["data"] |= {"train": 190, "test": 10}
+    settings["extract"]["store"] = {"rows_per_shard": 1}
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def started(verb: str, job: Path, marks: str) -> subprocess.Popen[str]:
+    """A run that has left three marks."""
+    process = subprocess.Popen([*COMMAND, verb, str(job)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 150
+    while len(list(job.parent.glob(f"runs/small/{marks}"))) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def kill_raylet(process: subprocess.Popen[str]) -> None:
+    # Actors outlive their raylet for a while; they shall not finish the job meanwhile.
+    while not (actors := [child for child in below(process) if "ray::_Actor" in " ".join(child.cmdline())]):
+        time.sleep(0.01)  # A process that changes its title has none for a moment.
+    for actor in actors:
+        actor.suspend()
+    next(child for child in below(process) if child.name() == "raylet").kill()
+
+
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_ctrl_c(job: Path) -> None:
+    process = started("extract", job, "store.zarr/commits/*.json")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert said.splitlines()[-1] == INTERRUPTED
+
+
+def test_the_raylet_dies(job: Path) -> None:
+    """Without a watch Ray waits for it as long as the deadline of an item."""
+    process = started("extract", job, "store.zarr/commits/*.json")
+    kill_raylet(process)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert "uldscale: the Ray node that this process is connected to has died" in said
+    assert said.splitlines()[-1] == INTERRUPTED

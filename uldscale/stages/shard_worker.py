@@ -1,0 +1,136 @@
+"""The worker of the verb `extract`: samples pixels for the codec, then computes shards and writes them.
+
+It is a plain object, which the pool wraps in an actor and calls from several threads: while one shard is computed, the
+images of the next are read and the last one is written.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uldscale.config import Settings
+from uldscale.data.index import ImageIndex
+from uldscale.diffusion.backbone import Backbone
+from uldscale.diffusion.extractor import Extractor, FeatureConfig
+from uldscale.diffusion.noising import view_id
+from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.runtime.cluster import device
+from uldscale.store.features import FeatureStore
+from uldscale.store.spec import StoreConfig
+
+Result = TypeVar("Result")
+
+
+class ExtractConfig(Settings):
+    """What is in the feature store."""
+
+    features: FeatureConfig = FeatureConfig()
+    views: ViewConfig = ViewConfig()
+    store: StoreConfig = StoreConfig()
+
+
+@dataclass(frozen=True)
+class CodecSample:
+    """An item of work: some images, of whose maps pixels are taken for the codec."""
+
+    rows: tuple[int, ...]
+    pixels: int
+    """Of each map."""
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """What a worker tells about a shard that it wrote."""
+
+    compute_seconds: float
+    """Time in the model."""
+    batch: int
+    """Of the calls of the model: less than asked for when memory was short."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Builds a worker in the actor; small enough to send around."""
+
+    config: ExtractConfig
+    root: str
+    index: str
+    image_size: int
+
+    def __call__(self) -> "ShardWorker":
+        return ShardWorker(self)
+
+
+class ShardWorker:
+    """Works on shard numbers and on codec samples."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        self._config = blueprint.config
+        # One thread computes: each that did would keep a team of OpenMP threads of its own, which spin when they are idle.
+        self._model = ThreadPoolExecutor(1)
+
+    def setup(self) -> None:
+        """Load the diffusion model and open the store."""
+        features = self._config.features
+        self._extractor = Extractor(Backbone.load(features.backbone, device()), features)
+        self._store = FeatureStore.open(self._blueprint.root)
+        self._index = ImageIndex.read(self._blueprint.index)
+        self._attempt = f"{time.time_ns():020d}"
+
+    def process(self, item: int | CodecSample) -> ShardDone | dict[str, NDArray[np.float16]]:
+        """Write one shard, or return sampled pixels (n, Cin) by tap."""
+        return self._sample(item) if isinstance(item, CodecSample) else self._write(item)
+
+    def _sample(self, item: CodecSample) -> dict[str, NDArray[np.float16]]:
+        crops = np.stack([self._crop(row) for row in item.rows])
+        names = [self._index.row(row).id for row in item.rows]
+        return self._model.submit(self._extractor.sample, crops, names, item.pixels).result()
+
+    def _write(self, shard: int) -> ShardDone:
+        start = time.monotonic()
+        rows = self._store.rows_of(shard)
+        usable = {row: found.id for row in rows if (found := self._index.row(row)).status == "ok"}
+        matrices = np.tile(np.eye(3, dtype=np.float32), (len(rows), self._store.spec.num_views, 1, 1))
+        views = [self._views(row, image, matrices[row - rows.start]) for row, image in usable.items()]
+        features, seconds = self._model.submit(_timed, self._features, rows, usable, views).result()
+        self._store.write_shard(shard, features, matrices, attempt=self._attempt, seconds=time.monotonic() - start)
+        return ShardDone(seconds, self._extractor.batch)
+
+    def _views(self, row: int, image: str, matrices: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """All views (V, S, S, 3) of an image; fills in their matrices (V, 3, 3)."""
+        config, seed = self._config.views, self._config.features.seed
+        matrices[:] = view_matrices(config, image, seed)
+        return render_views(self._crop(row), matrices, config, image, seed)
+
+    def _features(self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
+        """Features of the shard by resolution, from the ids of its usable rows; zeros for quarantined images."""
+        spec = self._store.spec
+        names = [view_id(image, view) for image in usable.values() for view in range(spec.num_views)]
+        encoded = self._extractor.encode(np.concatenate(views), names, self._codec) if usable else {}
+        found = {name: maps.reshape(len(usable), spec.num_views, *maps.shape[1:]) for name, maps in encoded.items()}
+        if len(usable) == len(rows):
+            return found
+        whole = {name: np.zeros((len(rows), *spec.shape(name)[1:]), spec.dtype) for name in spec.resolutions}
+        for name, maps in found.items():
+            whole[name][np.array(list(usable)) - rows.start] = maps
+        return whole
+
+    @cached_property
+    def _codec(self) -> dict[str, NDArray[Any]]:
+        """Read with the first shard: when the actor starts there may be none yet."""
+        return self._store.read_codec()
+
+    def _crop(self, row: int) -> NDArray[np.uint8]:
+        return self._index.load(row, self._blueprint.image_size)
+
+
+def _timed(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    start = time.monotonic()
+    return function(*arguments), time.monotonic() - start
