@@ -1,0 +1,161 @@
+"""How fast are features extracted on a GPU, of what it can do, and against the plain way in diffusers?
+
+    python benchmarks/gpu_extract.py
+
+Stable Diffusion 1.5 at 512 px with random weights, bfloat16, all taps. Ours is the whole of extraction, by the worker of the
+product in its own threads: JPEG files are decoded, encoded by the VAE and the UNet, projected, quantised and written to a
+store on the local disk. The plain ways hook the whole UNet, have their images on the GPU already and copy float16 maps to
+the host: `plain` one image and one timestep at a time, `plain_best` in batches, channels last, with torch.compile. MFU is
+the model's FLOPs (a multiply-add counts as two) over the peak of the data sheet; model_share is the share of time in which
+the model had work. Rounds alternate; medians count. Prints one JSON line.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from extract_vs_hooks import photographs, whole
+from torch import Tensor, nn
+
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.diffusion import cost, noising, taps
+from uldscale.diffusion.backbone import Backbone, BackboneConfig
+from uldscale.diffusion.extractor import FeatureConfig
+from uldscale.models.views import ViewConfig
+from uldscale.runtime.actors import IN_FLIGHT
+from uldscale.stages.plan import GPUS
+from uldscale.stages.shard_worker import ExtractConfig, ShardDone, ShardWorker
+from uldscale.store.spec import StoreConfig
+
+PLAIN_IMAGES = 8
+
+
+def plain(backbone: Backbone, images: Tensor, timesteps: tuple[int, ...], batch: int) -> None:
+    """Maps of all timesteps on the host; images: (B, 3, S, S) in [-1, 1] on the GPU."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        kept.append(output.half().cpu())
+
+    names = taps.select(backbone.unet, "all")
+    hooks = [backbone.unet.get_submodule(f"{name}.conv2").register_forward_hook(keep) for name in names]
+    with torch.inference_mode():
+        for part in images.split(batch):
+            latents = backbone.latents(part)
+            for timestep in timesteps:
+                at = torch.full((len(part),), timestep, device=part.device)
+                noised = noising.add_noise(latents, torch.randn_like(latents), at, backbone.alphas_cumprod)
+                backbone.unet(noised.to(backbone.dtype), at, **backbone.condition(len(part), part.shape[-1]))
+            kept.clear()
+    for hook in hooks:
+        hook.remove()
+
+
+def shards(worker: ShardWorker, store: Path, count: int) -> tuple[float, float]:
+    """Seconds of all shards, and of them in the model."""
+    for record in (store / "commits").glob("*.json"):
+        record.unlink()
+    start = time.perf_counter()
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        done: list[ShardDone] = list(threads.map(worker.process, range(count)))
+    return time.perf_counter() - start, sum(shard.compute_seconds for shard in done)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
+    timesteps = tuple(range(1, 1 + 100 * given.timesteps, 100))
+    features = FeatureConfig(
+        backbone=BackboneConfig(model=given.model, dtype="bfloat16"), timesteps=timesteps, batch=given.batch,
+        compile=not given.no_compile,
+    )  # fmt: skip
+    config = ExtractConfig(
+        features=features, views=ViewConfig(count=1), store=StoreConfig(rows_per_shard=given.images // given.shards)
+    )
+    index = ImageIndex.build(DataConfig(kind="folder", train=photographs(folder, given), size=given.size))
+    worker = whole(folder, config, index, given.size)
+    batched = Backbone.load(features.backbone, "cuda")
+    single = Backbone.load(features.backbone, "cuda")
+    single.unet.to(memory_format=torch.contiguous_format)
+    taps.compile_blocks(batched.unet, taps.select(batched.unet, "all"))
+    crops = np.stack([index.load(row, given.size) for row in range(PLAIN_IMAGES)])
+    images = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float() / 127.5 - 1
+    many = images.repeat(given.images // PLAIN_IMAGES, 1, 1, 1)
+    plain_ways: dict[str, tuple[int, Callable[[], object]]] = {
+        "plain": (PLAIN_IMAGES, partial(plain, single, images, timesteps, 1)),
+        "plain_best": (len(many), partial(plain, batched, many, timesteps, PLAIN_IMAGES)),
+    }
+    store = folder / "store.zarr"
+    shards(worker, store, given.shards)
+    for _, work in plain_ways.values():
+        work()
+    spent: dict[str, list[float]] = {name: [] for name in ("uldscale", *plain_ways)}
+    shares = []
+    for _ in range(given.rounds):
+        total, modelled = shards(worker, store, given.shards)
+        spent["uldscale"].append(total / given.images)
+        shares.append(modelled / total)
+        for name, (count, work) in plain_ways.items():
+            spent[name].append(seconds(work) / count)
+    rates = {name: 1 / float(np.median(values)) for name, values in spent.items()}
+    flops = cost.measure(features, Backbone.outline(features.backbone, weights=False), given.size).flops
+    return {
+        "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
+        "uldscale_over": {name: round(rates["uldscale"] / rates[name], 2) for name in plain_ways},
+        "mfu": {name: round(rate * flops / peak(given.gpu), 3) for name, rate in rates.items()},
+        "model_share": round(float(np.median(shares)), 3),
+        "tflop_per_image": round(flops / 1e12, 2),
+        "batch": worker._extractor.batch, "compiled": features.compile, "timesteps": len(timesteps), "size": given.size,
+        "images": given.images, "rounds": given.rounds, "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def peak(name: str) -> float:
+    """Dense bfloat16 operations a second."""
+    return GPUS[name].teraflops * 1e12
+
+
+def known_gpu() -> str:
+    """The entry of the plan's table that the device's name contains."""
+    device = torch.cuda.get_device_name().lower() if torch.cuda.is_available() else ""
+    return next((name for name in sorted(GPUS, reverse=True) if name in device), "")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--model", default="random-sd15")
+    options.add_argument("--size", type=int, default=512)
+    options.add_argument("--timesteps", type=int, default=4)
+    options.add_argument("--images", type=int, default=128, help="of a round; a multiple of 8 and of --shards")
+    options.add_argument("--shards", type=int, default=4)
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--no-compile", action="store_true")
+    options.add_argument("--gpu", choices=sorted(GPUS), default=known_gpu() or None, help="for its peak")
+    given = options.parse_args()
+    if not torch.cuda.is_available():
+        options.error("this machine has no GPU that torch can use")
+    if given.gpu is None:
+        options.error(f"{torch.cuda.get_device_name()} is not in the table of peaks; give --gpu")
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        result = measure(Path(folder), given)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
