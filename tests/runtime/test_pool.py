@@ -16,7 +16,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError
 
 from uldscale.errors import IncompleteError, ModelError
-from uldscale.runtime.actors import Worker
+from uldscale.runtime.actors import IN_FLIGHT, Worker
 from uldscale.runtime.cluster import RuntimeConfig
 from uldscale.runtime.pool import Finished, Pool
 
@@ -105,10 +105,10 @@ def test_an_item_that_kills_actors_costs_no_other_item(runtime: RuntimeConfig, t
 
 @dataclass
 class Meeting:
-    """An item ends when another one is at work beside it."""
+    """An item ends when as many are at work as an actor takes."""
 
     def setup(self) -> None:
-        self.both = threading.Barrier(2, timeout=60)
+        self.both = threading.Barrier(IN_FLIGHT, timeout=60)
 
     def process(self, item: int) -> int:
         self.both.wait()
@@ -117,7 +117,7 @@ class Meeting:
 
 def test_items_of_an_actor_overlap_and_actors_stay_for_the_next_run(runtime: RuntimeConfig) -> None:
     with Pool(Meeting, runtime) as pool:
-        first, second = ({done.result for done in pool.run(range(4))} for _ in range(2))
+        first, second = ({done.result for done in pool.run(range(2 * IN_FLIGHT))} for _ in range(2))
     assert len(first) == 1
     assert first == second
 

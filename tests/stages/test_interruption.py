@@ -13,6 +13,7 @@ import yaml
 
 COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()"]
 INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
+LOST = "uldscale: the Ray node of this process has died; the same command goes on from here"
 
 
 @pytest.fixture
@@ -36,12 +37,15 @@ def started(verb: str, job: Path, marks: str) -> subprocess.Popen[str]:
     return process
 
 
-def kill_raylet(process: subprocess.Popen[str]) -> None:
-    # Actors outlive their raylet for a while; they shall not finish the job meanwhile.
+def hold_actors(process: subprocess.Popen[str]) -> None:
+    """Actors outlive their raylet for a while; they shall not finish the job meanwhile."""
     while not (actors := [child for child in below(process) if "ray::_Actor" in " ".join(child.cmdline())]):
         time.sleep(0.01)  # A process that changes its title has none for a moment.
     for actor in actors:
         actor.suspend()
+
+
+def kill_raylet(process: subprocess.Popen[str]) -> None:
     next(child for child in below(process) if child.name() == "raylet").kill()
 
 
@@ -60,8 +64,20 @@ def test_ctrl_c(job: Path) -> None:
 def test_the_raylet_dies(job: Path) -> None:
     """Without a watch Ray waits for it as long as the deadline of an item."""
     process = started("extract", job, "store.zarr/commits/*.json")
+    hold_actors(process)
     kill_raylet(process)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 3
-    assert "uldscale: the Ray node that this process is connected to has died" in said
-    assert said.splitlines()[-1] == INTERRUPTED
+    assert LOST in said.splitlines()
+
+
+def test_the_raylet_dies_while_training(job: Path) -> None:
+    settings = yaml.safe_load(job.read_text())
+    settings["train"]["bootstrap"]["steps"] = 100_000
+    settings["extract"]["store"] = {"rows_per_shard": 50}
+    job.write_text(yaml.safe_dump(settings))
+    process = started("run", job, "checkpoints/*/state.json")
+    kill_raylet(process)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert LOST in said.splitlines()

@@ -1,6 +1,5 @@
 """Where a run runs: Ray on this machine or on a cluster, and the process group of the training workers."""
 
-import _thread
 import logging
 import os
 import secrets
@@ -9,16 +8,17 @@ import threading
 import time
 from typing import Any
 
+import psutil
 import ray
 import torch
 import torch.distributed
 from pydantic import Field
 
 from uldscale.config import Settings
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, IncompleteError
 
 NAMESPACE = "uldscale"
-WATCH_SECONDS = 5.0
+WATCH_SECONDS = 1.0
 _OBJECT_STORE_BYTES = 1 << 30
 # Only a floor, so that a later run in the same process finds room without a new Ray.
 _LOGICAL_CPUS = 16
@@ -90,14 +90,24 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _watch_node() -> None:
-    """Interrupt the main thread when the Ray node of this process dies: Ray itself would wait for it without end."""
-    node = ray.get_runtime_context().get_node_id()
+    """Leave at once when the Ray node of this process dies; all that counts is at rest.
+
+    Ray itself would wait for it without end or, once it knows, end the process with exit code 1, which says bug.
+    """
+    node, raylet = ray.get_runtime_context().get_node_id(), _own_raylet()
     while ray.is_initialized():
         time.sleep(WATCH_SECONDS)
-        if ray.is_initialized() and node not in _living_nodes():
-            sys.stderr.write("uldscale: the Ray node that this process is connected to has died\n")
-            _thread.interrupt_main()
-            return
+        dead = raylet is not None and not (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
+        if ray.is_initialized() and (dead or node not in _living_nodes()):
+            sys.stdout.flush()
+            sys.stderr.write("uldscale: the Ray node of this process has died; the same command goes on from here\n")
+            sys.stderr.flush()
+            os._exit(IncompleteError.exit_code)
+
+
+def _own_raylet() -> psutil.Process | None:
+    """The process behind a Ray that this process started: its death shows at once, on a cluster after missed heartbeats."""
+    return next((child for child in psutil.Process().children() if child.name() == "raylet"), None)
 
 
 def _living_nodes() -> set[str]:

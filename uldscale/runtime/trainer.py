@@ -132,7 +132,8 @@ def _raised_by_loop(error: TrainingFailedError, runtime: RuntimeConfig) -> Excep
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    # Some of Ray's errors have no text.
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
 @contextmanager
