@@ -6,13 +6,15 @@ The plain way: the parts of a diffusers pipeline with forward hooks, whole UNet 
 time. Ours: the UNet up to the last tap, batches, the VAE once an image, channels last; in float32 and in bfloat16. All use
 the full-size UNet and VAE of Stable Diffusion 1.5 with the same random weights, and all cores. The whole of extraction
 adds decoding, views, codec and writing to the store, by the worker of the product in its own threads; the bare model is
-the same calls of VAE and UNet on data that is there. All run in one process with the environment of the product's actors,
-from which the plain way gains, too. Rounds alternate; medians count. Prints one JSON line.
+the same calls of VAE and UNet on data that is there. All run in one process with the environment of the product's actors;
+the plain way also in a process of its own with the environment as it is, which is how short scripts are run. Rounds
+alternate; medians count. Prints one JSON line.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,6 +48,7 @@ from uldscale.store.spec import StoreConfig
 Images = NDArray[np.uint8]
 TIMESTEPS = (101, 261)
 PER_SHARD = 4
+ENVIRONMENT = environment.of_worker(os.cpu_count() or 1)
 
 
 def plain(backbone: Backbone, images: Images, ids: list[str]) -> dict[str, list[Tensor]]:
@@ -108,8 +111,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | environment.of_worker(os.cpu_count() or 1))
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--size", type=int, default=512, help="pixels of an image")
     options.add_argument(
@@ -117,7 +118,13 @@ def main() -> None:
     )
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--plain", action="store_true", help="only the plain way, in the environment as it is")
     given = options.parse_args()
+    if given.plain:
+        print(plain_alone(given.size))
+        return
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ENVIRONMENT)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         result = measure(Path(folder), given)
     print(json.dumps(result))
@@ -141,10 +148,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     )
     worker = whole(folder, config, index, given.size)
     torch.set_num_threads(os.cpu_count() or 1)
-    # The plain layout: channels first, as from_pretrained gives it.
-    simple = Backbone.load(features["float32"].backbone)
-    simple.unet.to(memory_format=torch.contiguous_format)
-    simple.vae.to(memory_format=torch.contiguous_format)
+    simple = plain_backbone()
     errors = {kind: error(plain(simple, images[:1], ids[:1]), extractors[kind], images[:1], ids[:1]) for kind in kinds}
 
     def shards() -> None:
@@ -154,14 +158,15 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
             record.unlink()
 
     works: dict[str, tuple[int, Callable[[], object]]] = {
-        "plain": (1, lambda: plain(simple, images[:1], ids[:1])),
+        "plain_tuned": (1, lambda: plain(simple, images[:1], ids[:1])),
         "float32": (given.images, lambda: extractors["float32"].raw(images, ids)),
         "bfloat16": (given.images, lambda: extractors["bfloat16"].raw(images, ids)),
         "bare_bfloat16": (given.images, lambda: bare(extractors["bfloat16"], images)),
         "whole_bfloat16": (given.images, shards),
     }
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    taken: dict[str, list[float]] = {name: [] for name in ("plain", *works)}
     for _ in range(given.rounds):
+        taken["plain"].append(in_own_process(given.size))
         for name, (count, work) in works.items():
             taken[name].append(seconds(work) / count)
     spent = {name: float(np.median(values)) for name, values in taken.items()}
@@ -173,6 +178,27 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
         "size": given.size, "timesteps": len(TIMESTEPS), "batch": given.batch, "images": given.images,
         "rounds": given.rounds, "cpus": os.cpu_count(), "torch": torch.__version__,
     }  # fmt: skip
+
+
+def plain_backbone() -> Backbone:
+    """In the plain layout: channels first, as from_pretrained gives it."""
+    backbone = Backbone.load(BackboneConfig(model="random-sd15", dtype="float32"))
+    backbone.unet.to(memory_format=torch.contiguous_format)
+    backbone.vae.to(memory_format=torch.contiguous_format)
+    return backbone
+
+
+def plain_alone(size: int) -> float:
+    """Seconds per image of the plain way in this process, after one image that does not count."""
+    backbone, image = plain_backbone(), render(0, size=size).image[None]
+    plain(backbone, image, ["0"])
+    return seconds(lambda: plain(backbone, image, ["0"]))
+
+
+def in_own_process(size: int) -> float:
+    command = [sys.executable, __file__, "--plain", "--size", str(size)]
+    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    return float(subprocess.run(command, env=clean, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def photographs(folder: Path, given: argparse.Namespace) -> str:
