@@ -12,6 +12,7 @@ PACKAGE = ROOT / "uldscale"
 
 FLOORS = [
     {"cli"},
+    {"ablation"},
     {"pipeline"},
     {"job"},
     {"stages"},

@@ -42,6 +42,21 @@ def run(job: JobFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def ablation(
+    job: JobFile,
+    overrides: Overrides = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs with the seeds 0, 1, …")] = 3,
+) -> None:
+    """The pipeline over several seeds on one feature store; mean and spread of every number."""
+    from uldscale.ablation import Ablation, print_table
+    from uldscale.job import load_job
+
+    runs = Ablation(load_job(job, overrides or []), seeds)
+    print_table(runs.run_all())
+    typer.echo(runs.path)
+
+
+@app.command()
 def index(job: JobFile, overrides: Overrides = None) -> None:
     """List, check and measure the images of a job."""
     _pipeline(job, overrides).index()

@@ -7,6 +7,7 @@ n labels, N rows of the store, K landmarks, Q poses, D descriptor size, Z latent
 """
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -118,9 +119,9 @@ def latest_round(folder: str) -> int | None:
     return int(files.read_bytes(latest)) if files.exists(latest) else None
 
 
-def prune(folder: str, keep: int) -> None:
-    """Remove all rounds but the `keep` newest and the latest finished one."""
-    kept = {*_rounds(folder)[-keep:], latest_round(folder)} if keep else {latest_round(folder)}
+def prune(folder: str, keep: int, in_use: Collection[int] = ()) -> None:
+    """Remove all rounds but the `keep` newest, the latest finished one and those `in_use`."""
+    kept = {*(_rounds(folder)[-keep:] if keep else ()), latest_round(folder), *in_use}
     for number in _rounds(folder):
         if number not in kept:
             files.remove(_place(folder, number))

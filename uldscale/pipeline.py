@@ -10,13 +10,13 @@ from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.stages import evaluate as evaluation
-from uldscale.stages.evaluate import METHODS
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
 from uldscale.stages.report import write_report
 from uldscale.stages.train import train
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
+from uldscale.training.schedule import Stage
 
 
 class Pipeline:
@@ -47,7 +47,7 @@ class Pipeline:
         with self.run.timed("train"):
             border = self.job.data.roi.border
             train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
-        self.run.publish(METHODS[-1])
+        self.run.publish(Stage.D_ULD_PP.value)
 
     def evaluate(self) -> dict[str, Any]:
         """Detectors to result.json."""

@@ -16,7 +16,7 @@ from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
 from uldscale.training.loop import Training
 from uldscale.training.relabelling import Keypoints
-from uldscale.training.schedule import TrainConfig
+from uldscale.training.schedule import Stage, TrainConfig
 
 ROWS = 12
 
@@ -29,7 +29,7 @@ CONFIG = TrainConfig.model_validate(
             "vae": {"latent": 6, "width": 4},
         },
         "keypoints": {"minimum": 6, "maximum": 12},
-        "clusters": {"landmarks": 3, "poses": 2},
+        "clusters": {"landmarks": 3, "poses": 2, "segments": 8},
         "batch": 4,
         "warmup_steps": 2,
         "checkpoint_every": 2,
@@ -38,6 +38,8 @@ CONFIG = TrainConfig.model_validate(
         "d_uld": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
         "d_uld_pose_proxy": {"steps": 3, "learning_rate": 1e-3},
         "d_uld_pp": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
+        "full_vae": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
+        "mallis_d": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
     }
 )
 
@@ -78,9 +80,9 @@ def make_training(store: FeatureStore, tmp_path: Path) -> Callable[..., Training
         (tmp_path / name).mkdir(exist_ok=True)
         relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
 
-        def relabel(number: int, by_pose: bool, keypoints: Keypoints) -> LabelTable:
+        def relabel(stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
             relabeller.add(0, keypoints)
-            relabeller.make(number, by_pose, 1)
+            relabeller.make(stage, number, previous, 1)
             return relabeller.labels(number)
 
         rows = np.arange(ROWS - 2)

@@ -82,7 +82,7 @@ def test_dense_labels() -> None:
         q=np.array([1, 1, 0], np.int16), distance=np.zeros(3, np.float32), poses=np.array([-1, 1, 0], np.int16),
         codes=np.zeros((3, 0), np.float32), clusters={"centroids": np.zeros((2, 3, 4), np.float32)},
     )  # fmt: skip
-    dense = DenseLabels.of(table, num_rows=4, num_landmarks=3)
+    dense = DenseLabels.of(table, num_rows=4)
     assert dense.poses.tolist() == [-1, 1, 0, -1]
     assert np.isfinite(dense.points).all(-1).tolist() == [
         [False] * 3,

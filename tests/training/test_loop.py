@@ -1,5 +1,6 @@
 """The training loop: a kill at any moment changes nothing; every method ends as a detector."""
 
+import collections
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ from uldscale.training.checkpoints import Position
 from uldscale.training.loop import Training
 from uldscale.training.schedule import Stage
 
-METHODS = [Stage.D_ULD, Stage.POSE_PROXY, Stage.D_ULD_PP]
+METHODS = [stage for stage in Stage if stage is not Stage.BOOTSTRAP]
 
 
 class Killed(Exception):
@@ -43,7 +44,7 @@ def whole(make_training: Callable[..., Training]) -> Training:
     return training
 
 
-@pytest.mark.parametrize("calls", [2, 6, 9, 13], ids=lambda calls: f"killed in step {calls}")
+@pytest.mark.parametrize("calls", [2, 6, 9, 13, 17, 21], ids=lambda calls: f"killed in step {calls}")
 def test_n_steps_kill_m_steps(whole: Training, make_training: Callable[..., Training], calls: int) -> None:
     killed = make_training("killed")
     kill_after(killed, calls)
@@ -92,9 +93,25 @@ def test_a_finished_run_does_nothing(whole: Training, make_training: Callable[..
 
 
 def test_rounds(whole: Training) -> None:
-    """D-ULD: at its start, every second step and at its end; pose proxy: at its end; D-ULD++ as D-ULD, by pose."""
-    rounds = [event["by_pose"] for event in whole.run.read_metrics() if event["event"] == "relabel"]
-    assert rounds == [False, False, False, False, True, True, True]
+    """At the start, every second step and at the end; in the pose proxy at its end."""
+    rounds = [event for event in whole.run.read_metrics() if event["event"] == "relabel"]
+    assert collections.Counter(event["stage"] for event in rounds) == {
+        "d_uld": 3, "d_uld_pose_proxy": 1, "d_uld_pp": 3, "full_vae": 3, "mallis_d": 3,
+    }  # fmt: skip
+    assert [event["round"] for event in rounds] == list(range(13))
+
+
+def test_baselines_leave_no_trace(whole: Training, make_training: Callable[..., Training]) -> None:
+    """A stage starts from its parent, whatever ran in between."""
+    alone = make_training("alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None}))
+    alone.run_all()
+    assert {key for key in losses(whole) if key not in losses(alone)} == {
+        (stage, step) for stage in ("full_vae", "mallis_d") for step in range(1, 5)
+    }
+    assert all(losses(whole)[key] == loss for key, loss in losses(alone).items())
+    only = make_training("only", whole.config.model_copy(update={"full_vae": None}))
+    only.run_all()
+    assert losses(only)["mallis_d", 4] == losses(whole)["mallis_d", 4]
 
 
 def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
@@ -109,6 +126,15 @@ def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
     for step in (1000, 1500, 2000):
         checkpoints.commit(folder, Position(Stage.D_ULD, step, 4))
     assert files.names(folder) == [Position(Stage.D_ULD, step, 4).name for step in (1500, 2000)]
+
+
+def test_the_last_checkpoint_of_a_stage_stays(tmp_path: object) -> None:
+    folder = str(tmp_path)
+    end = Position(Stage.BOOTSTRAP, 100, -1)
+    for position in (end, *(Position(Stage.D_ULD, step, 4) for step in (1000, 1500, 2000))):
+        checkpoints.commit(folder, position)
+    assert checkpoints.last_of(folder, Stage.BOOTSTRAP) == (end, files.join(folder, end.name))
+    assert [position.step for position in checkpoints.all_of(folder)] == [100, 1500, 2000]
 
 
 def test_positions_sort_by_time() -> None:

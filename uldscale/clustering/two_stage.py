@@ -8,6 +8,7 @@ Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z s
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,17 @@ from uldscale.config import Settings
 MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
 
 
+class Clustering(StrEnum):
+    """What a round of labels clusters."""
+
+    SINGLE_STAGE = "single_stage"
+    """Descriptors into K landmarks (paper 3.2)."""
+    TWO_STAGE = "two_stage"
+    """Pose codes into Q poses, in each of them descriptors into K landmarks (paper 3.3.2)."""
+    OVER_SEGMENTED = "over_segmented"
+    """Descriptors into K landmarks, their exemplars once more into M labels (Mallis et al., paper reference 32)."""
+
+
 class ClusterConfig(Settings):
     """How keypoints become landmarks."""
 
@@ -27,6 +39,8 @@ class ClusterConfig(Settings):
     """K, landmarks to discover."""
     poses: int = Field(default=10, ge=1)
     """Q, pose clusters of the two-stage clustering."""
+    segments: int = Field(default=100, ge=2)
+    """M, labels of the over-segmented clustering."""
     gate: bool = False
     """Exemplars farther than mean + one standard deviation of their cluster are dropped, too."""
     sample: int = Field(default=1_000_000, ge=1000)

@@ -16,7 +16,9 @@ from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
+from uldscale.training import checkpoints
 from uldscale.training.relabelling import Keypoints, cluster
+from uldscale.training.schedule import CLUSTERING, Stage
 
 
 class Relabeller:
@@ -30,16 +32,17 @@ class Relabeller:
         """Take the keypoints of one rank."""
         self._parts[part] = keypoints
 
-    def make(self, number: int, by_pose: bool, parts: int) -> None:
-        """Cluster the keypoints of all ranks into round `number` and write it."""
+    def make(self, stage: Stage, number: int, previous: int | None, parts: int) -> None:
+        """Cluster the keypoints of all ranks into round `number`, which follows round `previous`, and write it."""
         start = time.monotonic()
         keypoints = Keypoints.joined([self._parts.pop(part) for part in range(parts)])
-        previous = LabelTable.read(self._run.labels, number - 1) if number > 0 else None
-        table = cluster(keypoints, self._config, number=number, by_pose=by_pose, seed=self._seed, previous=previous)
+        before = None if previous is None else LabelTable.read(self._run.labels, previous)
+        table = cluster(keypoints, self._config, CLUSTERING[stage], number=number, seed=self._seed, previous=before)
         table.write(self._run.labels)
-        prune(self._run.labels, self._keep_rounds)
-        figures = _figures(table, previous, keypoints)
-        self._run.log(event="relabel", round=number, by_pose=by_pose, **figures)
+        in_use = {position.round for position in checkpoints.all_of(self._run.checkpoints)}
+        prune(self._run.labels, self._keep_rounds, in_use)
+        figures = _figures(table, before, keypoints)
+        self._run.log(event="relabel", stage=stage.value, round=number, **figures)
         telemetry.record("uldscale_relabel_round", number)
         telemetry.record("uldscale_relabel_seconds", time.monotonic() - start)
         telemetry.record("uldscale_keypoints_per_image", figures["keypoints_per_image"])
@@ -68,12 +71,12 @@ class RelabelClient:
     def __init__(self, name: str) -> None:
         self._service: Any = ray.get_actor(name, NAMESPACE)
 
-    def __call__(self, number: int, by_pose: bool, keypoints: Keypoints) -> LabelTable:
+    def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
         """Give this rank's keypoints, get the labels of all images; every rank calls this."""
         ray.get(self._service.add.remote(rank(), keypoints))
         barrier()
         if rank() == 0:
-            ray.get(self._service.make.remote(number, by_pose, world_size()))
+            ray.get(self._service.make.remote(stage, number, previous, world_size()))
         barrier()
         table: LabelTable = ray.get(self._service.labels.remote(number))
         return table
@@ -105,8 +108,8 @@ class _Service:
     def add(self, part: int, keypoints: Keypoints) -> None:
         self._relabeller.add(part, keypoints)
 
-    def make(self, number: int, by_pose: bool, parts: int) -> None:
-        self._relabeller.make(number, by_pose, parts)
+    def make(self, stage: Stage, number: int, previous: int | None, parts: int) -> None:
+        self._relabeller.make(stage, number, previous, parts)
 
     def labels(self, number: int) -> LabelTable:
         return self._relabeller.labels(number)

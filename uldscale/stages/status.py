@@ -9,7 +9,7 @@ from uldscale.errors import DataError, StoreError
 from uldscale.runs import RunFolder
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
-from uldscale.training.schedule import Stage, TrainConfig
+from uldscale.training.schedule import TrainConfig
 
 RECENT = 8
 """Log lines from which the speed is taken."""
@@ -45,7 +45,7 @@ def _extraction(settings: dict[str, Any], run: RunFolder, metrics: list[dict[str
 def _training(config: TrainConfig, run: RunFolder, metrics: list[dict[str, Any]]) -> dict[str, str]:
     """Steps done of each stage: those in the last checkpoint or, of the stage under way, those logged since."""
     found = checkpoints.latest(run.checkpoints)
-    order = list(Stage)
+    order = config.stages
     lines = {}
     for stage in order:
         logged = [event for event in metrics if event["event"] == "step" and event["stage"] == stage.value]

@@ -15,7 +15,7 @@ from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
 from uldscale.training.loop import Training
-from uldscale.training.schedule import Stage, TrainConfig
+from uldscale.training.schedule import TrainConfig
 
 
 def train(
@@ -66,4 +66,5 @@ def train_worker(plan: dict[str, Any]) -> None:
 
 def _finished(config: TrainConfig, run: RunFolder) -> bool:
     found = checkpoints.latest(run.checkpoints)
-    return found is not None and found[0].stage is Stage.D_ULD_PP and found[0].step == config.d_uld_pp.steps
+    last = config.stages[-1]
+    return found is not None and found[0].stage is last and found[0].step == config.of(last).steps

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uldscale.clustering.two_stage import Clustering
 from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import Balanced, Shuffled, share
-from uldscale.training.schedule import Stage
+from uldscale.training.schedule import CLUSTERING, Stage
 
 Integers = NDArray[np.int64]
 
@@ -35,9 +36,9 @@ class DenseLabels:
     """(N,) pose of each image; -1 where it has no labels at all."""
 
     @classmethod
-    def of(cls, table: LabelTable, num_rows: int, num_landmarks: int) -> "DenseLabels":
-        """Spread a label table over all rows."""
-        points = np.full((num_rows, num_landmarks, 2), np.nan, np.float32)
+    def of(cls, table: LabelTable, num_rows: int) -> "DenseLabels":
+        """Spread a label table over all rows; K is one more than the highest label."""
+        points = np.full((num_rows, int(table.k.max()) + 1, 2), np.nan, np.float32)
         points[table.row, table.k] = np.stack([table.x, table.y], axis=-1)
         poses = np.full(num_rows, -1, np.int64)
         poses[table.row] = table.q
@@ -108,7 +109,7 @@ class Batches:
         random = np.random.default_rng([seed, step])
         rows = source.draw(self._batch, step)
         views = _pairs(self._matrices.shape[1], len(rows), random)
-        if stage in (Stage.POSE_PROXY, Stage.D_ULD_PP):
+        if stage in (Stage.POSE_PROXY, Stage.D_ULD_PP, Stage.FULL_VAE):
             # The pose code belongs to the image as it is: view 0 comes first, so that codes never mix with random rotations.
             views[1] = np.where(views[0] == 0, views[1], views[0])
             views[0] = 0
@@ -120,7 +121,7 @@ class Batches:
         if labels is None:
             return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
-        if stage is Stage.D_ULD_PP:
+        if CLUSTERING[stage] is Clustering.TWO_STAGE:
             return Balanced(labelled, labels.poses[labelled], seed)
         return Shuffled(labelled, self._shard_rows, seed)
 

@@ -32,18 +32,39 @@ class Position:
 
 def latest(folder: str) -> tuple[Position, str] | None:
     """The last complete checkpoint and its folder."""
-    for name in reversed(_complete(folder)):
-        state = files.read_json(files.join(folder, name, "state.json"))
-        return Position(Stage(state["stage"]), state["step"], state["round"]), files.join(folder, name)
-    return None
+    names = _complete(folder)
+    return _read(folder, names[-1]) if names else None
+
+
+def last_of(folder: str, stage: Stage) -> tuple[Position, str]:
+    """The last complete checkpoint of a stage that has one, and its folder."""
+    name = [name for name in _complete(folder) if _stage(name) == stage][-1]
+    return _read(folder, name)
+
+
+def all_of(folder: str) -> list[Position]:
+    """Positions of all complete checkpoints, in order."""
+    return [_read(folder, name)[0] for name in _complete(folder)]
 
 
 def commit(folder: str, position: Position) -> None:
-    """Declare the checkpoint of a position complete, and drop the old ones."""
+    """Declare the checkpoint of a position complete, and drop the old ones; the last of each stage stays."""
     files.write_json(files.join(folder, position.name, "state.json"), asdict(position))
-    for name in _complete(folder)[:-KEPT]:
-        files.remove(files.join(folder, name, "state.json"))
-        files.remove(files.join(folder, name))
+    names = _complete(folder)
+    ends = {_stage(name): name for name in names}.values()
+    for name in names[:-KEPT]:
+        if name not in ends:
+            files.remove(files.join(folder, name, "state.json"))
+            files.remove(files.join(folder, name))
+
+
+def _read(folder: str, name: str) -> tuple[Position, str]:
+    state = files.read_json(files.join(folder, name, "state.json"))
+    return Position(Stage(state["stage"]), state["step"], state["round"]), files.join(folder, name)
+
+
+def _stage(name: str) -> str:
+    return name.split("-")[1]
 
 
 def _complete(folder: str) -> list[str]:

@@ -29,10 +29,11 @@ from uldscale.training.batches import Batches, DenseLabels
 from uldscale.training.checkpoints import Position
 from uldscale.training.objectives import Losses, Objective
 from uldscale.training.relabelling import Keypoints, describe
-from uldscale.training.schedule import TRAINED_PARTS, Stage, TrainConfig
+from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
 
-Relabel = Callable[[int, bool, Keypoints], LabelTable]
-"""Turns (round, by pose?, this rank's keypoints) into the labels of all images; called by every rank, returns the same to all."""
+Relabel = Callable[[Stage, int, int | None, Keypoints], LabelTable]
+"""Turns (stage, round, the round before, this rank's keypoints) into the labels of all images; called by every rank, returns the
+same to all."""
 
 
 @dataclass
@@ -68,15 +69,17 @@ class Training:
         position = found[0] if found else Position(Stage.BOOTSTRAP, 0, -1)
         if found:
             self._restore(*found)
-        for stage in list(Stage)[list(Stage).index(position.stage) :]:
-            start = position if position.stage is stage else Position(stage, 0, position.round)
-            position = self._run_stage(start, found[1] if found and position is found[0] else None)
+        stages = self.config.stages
+        for stage in stages[stages.index(position.stage) :]:
+            if position.stage is not stage:
+                position = Position(stage, 0, position.round)
+                self._restore(*checkpoints.last_of(self.run.checkpoints, PARENT[stage]))
+            position = self._run_stage(position, found[1] if found and position is found[0] else None)
 
     def _restore(self, position: Position, folder: str) -> None:
         weights = read_weights(folder)
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
-        if position.round >= 0:
-            self.labels = LabelTable.read(self.run.labels, position.round)
+        self.labels = LabelTable.read(self.run.labels, position.round) if position.round >= 0 else None
 
     def _run_stage(self, position: Position, checkpoint: str | None) -> Position:
         """Train one stage to its end; returns where it ended."""
@@ -117,16 +120,17 @@ class Training:
     def _make_round(self, position: Position) -> Position:
         mine = share(self.rows, rank(), world_size())
         self.network.eval()
-        settings = self.config.first_keypoints if position.round < 0 else self.config.keypoints
+        settings = self.config.first_keypoints if self.labels is None else self.config.keypoints
         keypoints = describe(self.network, self.reader, mine, settings, self.border)
         self.network.train()
-        self.labels = self.relabel(position.round + 1, position.stage is Stage.D_ULD_PP, keypoints)
+        previous = None if self.labels is None else self.labels.round
+        self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
         return replace(position, round=position.round + 1)
 
     def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
         labels = None
         if self.labels is not None:
-            labels = DenseLabels.of(self.labels, self.store.spec.num_rows, self.config.clusters.landmarks)
+            labels = DenseLabels.of(self.labels, self.store.spec.num_rows)
         clock = time.monotonic()
         for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
             losses = engine(batch.to(self.device))

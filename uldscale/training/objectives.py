@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uldscale.losses.contrastive import descriptor_loss, latent_loss
-from uldscale.losses.elbo import elbo
+from uldscale.losses.elbo import Elbo, elbo
 from uldscale.losses.heatmap import heatmap_loss, targets
 from uldscale.losses.silk import silk_loss
 from uldscale.models.keypoints import sample
@@ -35,6 +35,8 @@ class Objective(nn.Module):
             Stage.D_ULD: self._self_training,
             Stage.POSE_PROXY: self._pose_proxy,
             Stage.D_ULD_PP: self._pose_guided,
+            Stage.FULL_VAE: self._full_vae,
+            Stage.MALLIS_D: self._self_training,
         }[stage]
 
     def forward(self, batch: Batch) -> Losses:
@@ -52,7 +54,7 @@ class Objective(nn.Module):
         return {"loss": silk.descriptor + silk.detector, "descriptor": silk.descriptor, "detector": silk.detector}
 
     def _self_training(self, batch: Batch, outputs: Outputs) -> Losses:
-        """D-ULD: heatmaps of the pseudo-labels for the detector, Eq. 4 for the descriptors."""
+        """D-ULD and Mallis(D): heatmaps of the pseudo-labels for the detector, Eq. 4 for the descriptors."""
         detector = self._detector(batch, outputs)
         descriptor = self._descriptor(batch, outputs)
         loss = self._config.detector_weight * detector + self._config.descriptor_weight * descriptor
@@ -60,12 +62,23 @@ class Objective(nn.Module):
 
     def _pose_proxy(self, batch: Batch, outputs: Outputs) -> Losses:
         """Pose proxy: the VAE rebuilds the pseudo-label heatmap from the predicted one (ELBO)."""
-        detector = self._detector(batch, outputs)
+        detector, parts = self._detector(batch, outputs), self._elbo(batch, outputs)
+        loss = self._config.detector_weight * detector + self._config.pose_weight * parts.total
+        return {"loss": loss, "detector": detector, "reconstruction": parts.reconstruction, "kl": parts.kl}
+
+    def _full_vae(self, batch: Batch, outputs: Outputs) -> Losses:
+        """As D-ULD, with the ELBO."""
+        losses, parts = self._self_training(batch, outputs), self._elbo(batch, outputs)
+        loss = losses["loss"] + self._config.pose_weight * parts.total
+        return {**losses, "loss": loss, "reconstruction": parts.reconstruction, "kl": parts.kl}
+
+    def _elbo(self, batch: Batch, outputs: Outputs) -> Elbo:
+        """Of the VAE on the predicted heatmaps of the first view, against the pseudo-label heatmaps."""
         vae, heat = self.network.vae, outputs.logits.chunk(2)[0].sigmoid()
         mean, log_variance = vae.encode(heat)
         rebuilt = vae.decode(mean + batch.noise * (0.5 * log_variance).exp())
         target = self._heatmaps(batch)[: len(batch.points)]
-        parts = elbo(
+        return elbo(
             rebuilt,
             target,
             mean,
@@ -73,8 +86,6 @@ class Objective(nn.Module):
             kl_weight=self._config.kl_weight,
             positive_weight=self._config.positive_weight,
         )
-        loss = self._config.detector_weight * detector + self._config.pose_weight * parts.total
-        return {"loss": loss, "detector": detector, "reconstruction": parts.reconstruction, "kl": parts.kl}
 
     def _pose_guided(self, batch: Batch, outputs: Outputs) -> Losses:
         """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO."""

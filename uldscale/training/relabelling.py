@@ -11,8 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uldscale.clustering import kmeans
 from uldscale.clustering.exemplars import keep
-from uldscale.clustering.two_stage import ClusterConfig, Clusters, assign_poses, label, single_stage, two_stage
+from uldscale.clustering.two_stage import (
+    ClusterConfig,
+    Clustering,
+    Clusters,
+    assign_poses,
+    label,
+    single_stage,
+    two_stage,
+)
 from uldscale.errors import DataError
 from uldscale.labels import LabelTable
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
@@ -77,12 +86,18 @@ def _describe(
 
 
 def cluster(
-    keypoints: Keypoints, config: ClusterConfig, *, number: int, by_pose: bool, seed: int, previous: LabelTable | None
+    keypoints: Keypoints,
+    config: ClusterConfig,
+    kind: Clustering,
+    *,
+    number: int,
+    seed: int,
+    previous: LabelTable | None,
 ) -> LabelTable:
-    """Round `number` of pseudo-labels: one k-means (D-ULD), or k-means of codes, then of descriptors in each pose (D-ULD++).
+    """Round `number` of pseudo-labels.
 
-    Clusters and poses keep the meaning that they had in the `previous` round. Raises DataError when there are fewer keypoints
-    than landmarks.
+    Landmarks and poses keep the meaning that they had in the `previous` round; the M labels of the over-segmented clustering
+    are new in each. Raises DataError when there are fewer keypoints than landmarks.
     """
     if len(keypoints.row) < config.landmarks:
         raise DataError(
@@ -91,7 +106,7 @@ def cluster(
         )
     before = None if previous is None else Clusters.from_arrays(previous.clusters)
     image = np.searchsorted(keypoints.rows, keypoints.row)
-    if by_pose:
+    if kind is Clustering.TWO_STAGE:
         poses_before = (
             None
             if previous is None or before is None or before.pose_centroids is None
@@ -108,15 +123,36 @@ def cluster(
         )
     else:
         clusters = single_stage(keypoints.descriptors, config, seed=seed, previous=before)
-    return _table(keypoints, image, clusters, number, gate=config.gate)
+    pose = assign_poses(keypoints.codes, clusters)
+    landmark, distance = label(keypoints.descriptors, pose[image], clusters)
+    kept = keep(keypoints.row, landmark, distance, gate=config.gate)
+    if kind is Clustering.OVER_SEGMENTED:
+        landmark, distance, kept = _over_segmented(keypoints, kept, config, seed)
+    return _table(keypoints, pose, landmark, distance, kept, clusters, number)
+
+
+def _over_segmented(
+    keypoints: Keypoints, kept: NDArray[np.bool_], config: ClusterConfig, seed: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Labels (n,) among M clusters of the kept keypoints, distances (n,), and which of the kept are exemplars of theirs."""
+    exemplars = keypoints.descriptors[kept]
+    centroids = kmeans.fit(exemplars, min(config.segments, len(exemplars)), seed=seed, sample=config.sample)
+    segment, distance = kmeans.assign(keypoints.descriptors, centroids)
+    still = kept.copy()
+    still[kept] = keep(keypoints.row[kept], segment[kept], distance[kept])
+    return segment, distance, still
 
 
 def _table(
-    keypoints: Keypoints, image: NDArray[np.int64], clusters: Clusters, number: int, *, gate: bool
+    keypoints: Keypoints,
+    pose: NDArray[np.int32],
+    landmark: NDArray[np.int32],
+    distance: NDArray[np.float32],
+    kept: NDArray[np.bool_],
+    clusters: Clusters,
+    number: int,
 ) -> LabelTable:
-    pose = assign_poses(keypoints.codes, clusters)
-    landmark, distance = label(keypoints.descriptors, pose[image], clusters)
-    kept = keep(keypoints.row, landmark, distance, gate=gate)
+    image = np.searchsorted(keypoints.rows, keypoints.row)
     num_rows = int(keypoints.rows.max()) + 1
     poses, codes = np.full(num_rows, -1, np.int16), np.zeros((num_rows, keypoints.codes.shape[1]), np.float32)
     poses[keypoints.rows], codes[keypoints.rows] = pose, keypoints.codes

@@ -1,4 +1,10 @@
-"""What is trained when: the four stages of the paper (Section 4, "Training details") and their settings.
+"""What is trained when: the stages of the paper (Section 4, "Training details"), those of its baselines, and their settings.
+
+Every stage starts from the weights and labels of its parent:
+
+    bootstrap ── d_uld ── d_uld_pose_proxy ── d_uld_pp
+        │                        └─────────── full_vae
+        └─────── mallis_d
 
 Steps count optimizer steps of one global batch, whatever the number of workers.
 """
@@ -7,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from uldscale.clustering.two_stage import ClusterConfig
+from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
 from uldscale.models.keypoints import KeypointConfig
 from uldscale.models.network import NetworkConfig, Part
@@ -15,19 +21,41 @@ from uldscale.runtime.engine import EngineConfig
 
 
 class Stage(StrEnum):
-    """The stages in the order in which they run; each starts from the weights of the one before."""
+    """The stages in the order in which they run."""
 
     BOOTSTRAP = "bootstrap"
     D_ULD = "d_uld"
     POSE_PROXY = "d_uld_pose_proxy"
     D_ULD_PP = "d_uld_pp"
+    FULL_VAE = "full_vae"
+    """Two-stage clustering with the whole VAE and its ELBO (paper, Table 2)."""
+    MALLIS_D = "mallis_d"
+    """Mallis et al. (paper reference 32) on diffusion features: labels of M clusters, landmarks of K (paper, Table 1)."""
 
+
+PARENT: dict[Stage, Stage] = {
+    Stage.D_ULD: Stage.BOOTSTRAP,
+    Stage.POSE_PROXY: Stage.D_ULD,
+    Stage.D_ULD_PP: Stage.POSE_PROXY,
+    Stage.FULL_VAE: Stage.POSE_PROXY,
+    Stage.MALLIS_D: Stage.BOOTSTRAP,
+}
+
+CLUSTERING: dict[Stage, Clustering] = {
+    Stage.D_ULD: Clustering.SINGLE_STAGE,
+    Stage.POSE_PROXY: Clustering.SINGLE_STAGE,
+    Stage.D_ULD_PP: Clustering.TWO_STAGE,
+    Stage.FULL_VAE: Clustering.TWO_STAGE,
+    Stage.MALLIS_D: Clustering.OVER_SEGMENTED,
+}
 
 TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.BOOTSTRAP: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.D_ULD: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.POSE_PROXY: frozenset({"aggregator", "detector", "encoder", "decoder"}),
     Stage.D_ULD_PP: frozenset({"aggregator", "detector", "descriptor", "encoder"}),
+    Stage.FULL_VAE: frozenset({"aggregator", "detector", "descriptor", "encoder", "decoder"}),
+    Stage.MALLIS_D: frozenset({"aggregator", "detector", "descriptor"}),
 }
 """Parts of the network that learn in a stage; the others are frozen."""
 
@@ -60,7 +88,7 @@ class LossConfig(Settings):
     descriptor_weight: float = Field(default=1.0, gt=0)
     kl_weight: float = Field(default=0.01, ge=0)
     pose_weight: float = Field(default=1.0, gt=0)
-    """Of the ELBO in the pose proxy and of Eq. 3 in D-ULD++."""
+    """Of the ELBO, and of Eq. 3 in D-ULD++."""
 
 
 class TrainConfig(Settings):
@@ -86,8 +114,16 @@ class TrainConfig(Settings):
     d_uld: StageConfig = StageConfig(steps=100_000, learning_rate=1e-4, relabel_every=5_000)
     d_uld_pose_proxy: StageConfig = StageConfig(steps=50_000, learning_rate=5e-5)
     d_uld_pp: StageConfig = StageConfig(steps=100_000, learning_rate=5e-4, relabel_every=5_000)
+    full_vae: StageConfig | None = None
+    """A baseline of the paper's tables, as `mallis_d`; None: it is not trained."""
+    mallis_d: StageConfig | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages that are trained, in order."""
+        return [stage for stage in Stage if getattr(self, stage.value) is not None]
 
     def of(self, stage: Stage) -> StageConfig:
-        """Settings of one stage."""
+        """Settings of one of the `stages`."""
         settings: StageConfig = getattr(self, stage.value)
         return settings

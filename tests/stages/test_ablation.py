@@ -1,0 +1,43 @@
+"""All systems of the paper over several seeds, on one store."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uldscale import files
+from uldscale.ablation import Ablation, spread
+from uldscale.job import Job
+from uldscale.stages.evaluate import METHODS
+
+
+def result(forward: float, **more: float) -> dict[str, Any]:
+    measures = {"nme": {"5pt-all": {"forward": forward, "protocol": "5pt-all"}}, **more}
+    return {"methods": {"d_uld": measures}, "baselines": {"mean_shape": {"5pt-all": 20.0}}}
+
+
+def test_mean_and_spread() -> None:
+    table = spread([result(5.0, silhouette=0.5), result(7.0)])
+    assert table["methods"]["d_uld"] == {
+        "nme.5pt-all.forward": {"mean": 6.0, "std": pytest.approx(2**0.5), "values": [5.0, 7.0]},
+        "silhouette": {"mean": 0.5, "std": 0.0, "values": [0.5, None]},
+    }
+    assert table["baselines"] == {"mean_shape": {"5pt-all": 20.0}}
+
+
+@pytest.mark.timeout(600)
+def test_two_seeds(settings: dict[str, Any]) -> None:
+    stage = {"steps": 2, "learning_rate": 1e-3, "relabel_every": 2}
+    settings["train"] |= {"full_vae": stage, "mallis_d": stage}
+    job = Job.model_validate(settings)
+    table = Ablation(job, 2).run_all()
+    assert set(table["methods"]) == set(METHODS)
+    for numbers in table["methods"].values():
+        first, second = numbers["nme.68pt-300.forward"]["values"]
+        assert first != second
+    root = Path(job.root)
+    assert [path.name for path in sorted(root.glob("**/store.zarr"))] == ["store.zarr"]
+    assert files.read_json(str(root / "ablation.json")) == table
+    again = {path: path.stat().st_mtime_ns for path in root.glob("seed-*/methods/*/config.json")}
+    Ablation(job, 2).run_all()
+    assert {path: path.stat().st_mtime_ns for path in root.glob("seed-*/methods/*/config.json")} == again
