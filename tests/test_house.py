@@ -18,7 +18,7 @@ FLOORS = [
     {"stages"},
     {"training"},
     {"detector"},
-    {"data", "store", "labels", "runs", "predictions"},
+    {"data", "store", "labels", "runs", "predictions", "probes"},
     {"diffusion", "models", "losses", "clustering", "evaluation"},
     {"runtime"},
     {"files", "config", "errors"},
@@ -28,7 +28,7 @@ FLOORS = [
 APART = {"diffusion", "models", "losses", "clustering", "evaluation"}
 """Rooms of mathematics, which never import each other."""
 
-WITHOUT_TORCH = {"data", "store", "labels", "runs", "predictions", "files", "config", "errors"}
+WITHOUT_TORCH = {"data", "store", "labels", "runs", "predictions", "probes", "files", "config", "errors"}
 
 
 def room_of(module: str) -> str:

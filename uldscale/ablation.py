@@ -17,7 +17,7 @@ from uldscale import files
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.stages.extract import store_root
-from uldscale.stages.report import TITLES
+from uldscale.stages.tables import title_of
 
 _SHOWN = r"nme\.[^.]+\.(forward|backward)|detection_rate|consistency_px|silhouette|pose_purity"
 
@@ -78,7 +78,7 @@ def print_table(table: dict[str, Any]) -> None:
         cells = (
             f"{numbers[name]['mean']:.2f} ± {numbers[name]['std']:.2f}" if name in numbers else "" for name in names
         )
-        shown.add_row(TITLES[method], *cells)
+        shown.add_row(title_of(method), *cells)
     Console().print(shown)
 
 

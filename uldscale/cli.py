@@ -35,7 +35,7 @@ def demo(overrides: Overrides = None) -> None:
 @app.command()
 def run(job: JobFile, overrides: Overrides = None) -> None:
     """The whole pipeline of a job; running it again does what is missing."""
-    from uldscale.stages.report import print_summary
+    from uldscale.stages.tables import print_summary
 
     pipeline = _pipeline(job, overrides)
     print_summary(pipeline.run_all(), pipeline.run.report)
@@ -75,11 +75,18 @@ def train(job: JobFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def evaluate(job: JobFile, overrides: Overrides = None) -> None:
+def evaluate(
+    job: JobFile,
+    overrides: Overrides = None,
+    predictions: Annotated[
+        str | None, typer.Option(help="JSON file with the landmarks of another method, which joins those of the run")
+    ] = None,
+) -> None:
     """Measure all methods, into result.json."""
-    from uldscale.stages.report import print_summary
+    from uldscale.stages.tables import print_summary
 
-    print_summary(_pipeline(job, overrides).evaluate(), None)
+    pipeline = _pipeline(job, overrides)
+    print_summary(pipeline.score(predictions) if predictions else pipeline.evaluate(), None)
 
 
 @app.command()

@@ -33,6 +33,9 @@ class Settings(BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
+NAMED = 10
+"""Most problems that an error names."""
+
 Model = TypeVar("Model", bound=Settings)
 
 
@@ -44,12 +47,14 @@ def load(model: type[Model], path: str, overrides: Sequence[str] = ()) -> Model:
     return validate(model, tree, path)
 
 
-def validate(model: type[Model], tree: dict[str, Any], source: str) -> Model:
-    """Settings from plain values; `source` is named in the error."""
+def validate(model: type[Model], tree: Any, source: str) -> Model:
+    """Settings from plain values; `source` is named in the error, with the first ten problems."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + "; ".join(_explain(model, problem) for problem in error.errors())) from None
+        problems = [_explain(model, problem) for problem in error.errors()]
+        more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+        raise ConfigError(f"{source}: " + "; ".join(problems[:NAMED] + more)) from None
 
 
 def read_yaml(path: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ B images, K landmarks, Q poses, G grid side.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Landmarks:
     """(B, K) detector confidence in [0, 1]; 0 where missing."""
     poses: NDArray[np.int64]
     """(B,) pose cluster of each image; 0 for a model without poses."""
+    descriptors: NDArray[np.float32]
+    """(B, K, D) of unit norm; NaN where missing."""
 
 
 class DetectorConfig(Settings):
@@ -70,7 +72,7 @@ class LandmarkDetector:
         self.network = network.eval()
         self.clusters = clusters
         self._codec = codec
-        self._extractor: Extractor | None = None
+        self._backbone: Backbone | None = None
 
     @classmethod
     def load(cls, folder: str, device: str = "cpu") -> "LandmarkDetector":
@@ -108,24 +110,26 @@ class LandmarkDetector:
         crops = np.stack([crop(picture, tuple(area), size) for picture, area in zip(pictures, areas, strict=True)])
         found = self.locate(self._features(crops))
         points = areas[:, None, :2] + found.points * (areas[:, None, 2:] - areas[:, None, :2])
-        return Landmarks(points, found.scores, found.poses)
+        return replace(found, points=points)
 
     def _features(self, crops: NDArray[np.uint8]) -> dict[str, Tensor]:
-        if self._extractor is None:
-            self._extractor = self._open_extractor()
+        if self._backbone is None:
+            self._backbone = self._load_backbone()
+        features = self.config.features
+        # A few images need not wait for the batch of a store, nor for its compiled model.
+        batch = min(features.batch, len(crops) * len(features.timesteps))
+        extractor = Extractor(self._backbone, features.updated(batch=batch, compile=False))
         names = [f"image-{number}" for number in range(len(crops))]
-        return {
-            name: torch.from_numpy(maps) for name, maps in self._extractor.encode(crops, names, self._codec).items()
-        }
+        return {name: torch.from_numpy(maps) for name, maps in extractor.encode(crops, names, self._codec).items()}
 
-    def _open_extractor(self) -> Extractor:
+    def _load_backbone(self) -> Backbone:
         backbone = Backbone.load(self.config.features.backbone, next(self.network.parameters()).device)
         if backbone.weight_hash != self.config.weight_hash:
             raise ModelError(
                 f"diffusion model {backbone.name!r} has weights {backbone.weight_hash[:12]}, but this detector was trained on "
                 f"{self.config.weight_hash[:12]}; give the folder or revision that it was trained on"
             )
-        return Extractor(backbone, self.config.features)
+        return backbone
 
     @torch.no_grad()
     def locate(self, features: Mapping[str, Tensor]) -> Landmarks:
@@ -134,14 +138,17 @@ class LandmarkDetector:
         outputs = self.network({name: maps.to(device) for name, maps in features.items()})
         inside = inside_border(outputs.logits, self.config.border)
         found = detect(outputs.logits.sigmoid(), self.config.keypoints, inside)
-        descriptors = sample(outputs.descriptors, found.points)
+        sampled = sample(outputs.descriptors, found.points).cpu().numpy()
         valid, codes = found.valid.cpu().numpy(), self.network.codes(outputs.logits).cpu().numpy()
         poses = assign_poses(codes, self.clusters).astype(np.int64)
         image, _ = np.nonzero(valid)
-        landmark, distance = label(descriptors.cpu().numpy()[valid], poses[image], self.clusters)
+        landmark, distance = label(sampled[valid], poses[image], self.clusters)
         kept = keep(image, landmark, distance)
         points = np.full((len(codes), self.config.num_landmarks, 2), np.nan, np.float32)
         scores = np.zeros(points.shape[:2], np.float32)
-        points[image[kept], landmark[kept]] = found.points.cpu().numpy()[valid][kept]
-        scores[image[kept], landmark[kept]] = found.scores.cpu().numpy()[valid][kept]
-        return Landmarks(points, scores, poses)
+        descriptors = np.full((*points.shape[:2], sampled.shape[-1]), np.nan, np.float32)
+        places = image[kept], landmark[kept]
+        points[places] = found.points.cpu().numpy()[valid][kept]
+        scores[places] = found.scores.cpu().numpy()[valid][kept]
+        descriptors[places] = sampled[valid][kept]
+        return Landmarks(points, scores, poses, descriptors)

@@ -9,9 +9,11 @@ from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
-from uldscale.stages import evaluate as evaluation
+from uldscale.stages.evaluate import evaluate
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
+from uldscale.stages.locate import locate
+from uldscale.stages.peer import adopt
 from uldscale.stages.report import write_report
 from uldscale.stages.train import train
 from uldscale.stages.zero_shot import zero_shot
@@ -51,14 +53,20 @@ class Pipeline:
 
     def evaluate(self) -> dict[str, Any]:
         """Detectors to result.json."""
-        index, store = self.index(), self.store()
+        index = self.index()
         with self.run.timed("evaluate"):
-            evaluation.locate(index, store, self.run)
-        return evaluation.evaluate(self.job.evaluate, index, store, self.run, self.job.name)
+            locate(index, self.store(), self.run)
+        return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
+
+    def score(self, predictions: str) -> dict[str, Any]:
+        """Landmarks of another method, in a file, to result.json; needs nothing but the index."""
+        index = self.index()
+        adopt(predictions, index, self.run)
+        return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
 
     def report(self) -> str:
         """All results to report.html; returns its path."""
-        return write_report(self.index(), self.store(), self.run, self.job.name)
+        return write_report(self.index(), self.job.data.size, self.run, self.job.name)
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""

@@ -8,7 +8,7 @@ import pytest
 from uldscale.evaluation import nme
 from uldscale.evaluation.regression import column_means, complete, fill, fit
 
-P68, P5 = nme.protocols_for(68)
+P68, P5, *_ = nme.protocols_for(68)
 P68 = dataclasses.replace(P68, num_train=150, repeats=2)
 
 

@@ -7,9 +7,19 @@ from uldscale.evaluation.protocols import normalisers, protocols_for, select_poi
 @pytest.mark.parametrize(
     ("num_points", "expected"),
     [
-        (68, [("68pt-300", 300, 10, "interocular_36_45"), ("5pt-all", None, 1, "eye_centres")]),
+        (
+            68,
+            [
+                ("68pt-300", 300, 10, "interocular_36_45"),
+                ("5pt-all", None, 1, "eye_centres"),
+                ("68pt-300-lids", 300, 10, "interocular_41_46"),
+                ("68pt-300-box", 300, 10, "box"),
+            ],
+        ),
         (5, [("5pt-300", 300, 10, "eye_centres"), ("5pt-all", None, 1, "eye_centres")]),
-        (9, [("9pt-300", 300, 10, "box"), ("9pt-all", None, 1, "box")]),
+        (9, [("9pt-300", 300, 10, "eye_centres"), ("9pt-all", None, 1, "eye_centres")]),
+        (98, [("98pt-300", 300, 10, "interocular_60_72"), ("98pt-all", None, 1, "interocular_60_72")]),
+        (21, [("21pt-300", 300, 10, "box"), ("21pt-all", None, 1, "box")]),
     ],
 )
 def test_protocols(num_points, expected):

@@ -37,12 +37,13 @@ def started(verb: str, job: Path, marks: str) -> subprocess.Popen[str]:
     return process
 
 
-def hold_actors(process: subprocess.Popen[str]) -> None:
+def hold_actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Actors outlive their raylet for a while; they shall not finish the job meanwhile."""
     while not (actors := [child for child in below(process) if "ray::_Actor" in " ".join(child.cmdline())]):
         time.sleep(0.01)  # A process that changes its title has none for a moment.
     for actor in actors:
         actor.suspend()
+    return actors
 
 
 def kill_raylet(process: subprocess.Popen[str]) -> None:
@@ -64,9 +65,11 @@ def test_ctrl_c(job: Path) -> None:
 def test_the_raylet_dies(job: Path) -> None:
     """Without a watch Ray waits for it as long as the deadline of an item."""
     process = started("extract", job, "store.zarr/commits/*.json")
-    hold_actors(process)
+    actors = hold_actors(process)
     kill_raylet(process)
     _, said = process.communicate(timeout=120)
+    for actor in actors:
+        actor.kill()
     assert process.returncode == 3
     assert LOST in said.splitlines()
 

@@ -22,10 +22,11 @@ from uldscale.errors import IncompleteError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
-from uldscale.stages.evaluate import METHODS
 from uldscale.stages.inspect_store import print_info, verify
 from uldscale.stages.predict import predict
 from uldscale.stages.status import print_status
+
+METHODS = ("zero_shot", "d_uld", "d_uld_pose_proxy", "d_uld_pp")
 
 
 def content(folder: str) -> dict[str, bytes]:
@@ -62,7 +63,15 @@ def test_result(whole: Pipeline) -> None:
             assert measures["nme"][protocol]["forward"] > 0
             assert measures["nme"][protocol]["backward"] > 0
         assert 0 < measures["detection_rate"] <= 1
+        assert measures["consistency_px"] >= 0
+        assert -1 <= measures["silhouette"] <= 1
+        assert measures["calinski_harabasz"] > 0
+        assert len(measures["accuracy"]["per_point"]) == 68
+        assert sum(part["count"] for part in measures["nme_by_yaw"]) == 8
+    assert 0.2 <= result["methods"]["d_uld_pp"]["pose_purity"] <= 1
+    assert [len(result["methods"][method].get("churn", [])) for method in METHODS] == [0, 2, 1, 3]
     assert result["baselines"]["mean_shape"]["68pt-300"] > 0
+    assert set(result["methods"]["d_uld"]["nme"]) == {"68pt-300", "5pt-all", "68pt-300-lids", "68pt-300-box"}
     assert set(result["seconds"]) == {"index", "extract", "zero_shot", "train", "evaluate"}
     assert result["dataset"]["test_images"] == 8
 
@@ -72,7 +81,8 @@ def test_report_shows_every_method(whole: Pipeline) -> None:
     for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
         assert words in page
     assert page.count("data:image/jpeg;base64,") == len(METHODS) + 1
-    assert page.count("data:image/png;base64,") == 2 + 1
+    # Purity by range, two protocols, errors by yaw, raw accuracy, losses.
+    assert page.count("data:image/png;base64,") == 1 + 2 + 1 + 1 + 1
 
 
 def test_second_run_does_nothing(whole: Pipeline) -> None:

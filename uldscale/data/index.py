@@ -142,6 +142,11 @@ class ImageIndex:
         good = self._column("status") == "ok"
         return np.flatnonzero(good if split is None else good & (self._column("split") == split)).astype(np.int64)
 
+    def judged(self) -> NDArray[np.int64]:
+        """Usable rows that methods are judged on: those of the test split, or all when it is empty."""
+        test = self.rows("test")
+        return test if len(test) else self.rows()
+
     def quarantined(self) -> list[ImageRow]:
         """The rows that are never used, each with its reason."""
         return [self.row(int(i)) for i in np.flatnonzero(self._column("status") != "ok")]

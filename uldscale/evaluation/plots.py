@@ -108,28 +108,9 @@ def ced(forward: Mapping[str, Sequence[float]], backward: Mapping[str, Sequence[
     ):
         for number, (name, errors) in enumerate(curves.items()):
             axes.plot(range(1, len(errors) + 1), errors, label=name, lw=1.8, color=LINES[number % len(LINES)])
-        _finish(axes, title, f"{of}, best first", "mean error so far, %")
+        finish(axes, title, f"{of}, best first", "mean error so far, %")
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         axes.set_ylim(bottom=0)
-    return png(figure)
-
-
-def nme_bars(errors: Mapping[str, tuple[float, float]], mean_shape: float | None = None) -> bytes:
-    """Forward and backward NME in per cent of methods, with the forward error of the mean shape as a dashed line."""
-    figure = Figure(figsize=(10, 0.9 + 0.62 * len(errors)), dpi=CURVE_DPI, layout="constrained")
-    axes = figure.subplots()
-    for side, (name, colour) in enumerate((("forward", LINES[0]), ("backward", "#a9c3f5"))):
-        values = [pair[side] for pair in errors.values()]
-        bars = axes.barh(np.arange(len(errors)) + 0.38 * side, values, height=0.34, color=colour, label=name)
-        axes.bar_label(bars, fmt=" %.2f", fontsize=8, color=INK)
-    if mean_shape is not None:
-        axes.axvline(mean_shape, color=QUIET, lw=1.2, ls=(0, (4, 3)), label=f"mean shape, forward {mean_shape:.2f}")
-    axes.invert_yaxis()
-    axes.margins(x=0.08)
-    _finish(axes, "", "NME, %", "")
-    axes.set_yticks(np.arange(len(errors)) + 0.19, list(errors), color=INK, fontsize=9)
-    axes.grid(axis="y", visible=False)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return png(figure)
 
 
@@ -172,7 +153,7 @@ def _loss_panel(axes: Axes, stage: str, records: Sequence[Mapping[str, Any]]) ->
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    _finish(axes, stage, "step", "")
+    finish(axes, stage, "step", "")
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
 
 
@@ -219,13 +200,14 @@ def _yaw_histogram(yaw: NDArray[np.floating]) -> NDArray[np.float64]:
 def _yaw_chart(axes: Axes, yaw: NDArray[np.floating], peak: float, last: bool) -> None:
     axes.bar(np.arange(-87.5, 90, 5), _yaw_histogram(yaw), width=4.2, color=LINES[0])
     axes.set(xlim=(-92, 92), ylim=(0, 1.08 * peak or 1))
-    _finish(axes, "", "", "")
+    finish(axes, "", "", "")
     axes.set_yticks([])
     axes.set_xticks([-60, -30, 0, 30, 60], ["-60°", "", "yaw 0°", "", "+60°"] if last else [""] * 5)
     axes.grid(axis="x", color=GRID, lw=0.8)
 
 
-def _finish(axes: Axes, title: str, x: str, y: str) -> None:
+def finish(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, names and grid of a chart."""
     axes.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
     axes.set_xlabel(x, fontsize=9, color=QUIET)
     axes.set_ylabel(y, fontsize=9, color=QUIET)

@@ -9,7 +9,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Normaliser = Literal["interocular_36_45", "interocular_41_46", "eye_centres", "box"]
+Normaliser = Literal["interocular_36_45", "interocular_41_46", "interocular_60_72", "eye_centres", "box"]
+
+
+_ENDS: dict[str, tuple[int, int]] = {
+    "interocular_36_45": (36, 45),
+    "interocular_41_46": (41, 46),
+    "interocular_60_72": (60, 72),
+    "eye_centres": (0, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Protocol:
     repeats: int
     """Draws whose errors are averaged."""
     normaliser: Normaliser
-    """36-45: outer eye corners (SAIC, CGB); 41-46: lower lids (KeypointsToLandmarks, UnsupervisedLandmarks)."""
+    """36-45: outer eye corners (SAIC, CGB); 41-46: lower lids (KeypointsToLandmarks, UnsupervisedLandmarks); 60-72: outer eye
+    corners of 98 points (WFLW)."""
     ridge_forward: float = 0.01
     """As UnsupervisedLandmarks and CGB for all data sets."""
     ridge_backward: float = 0.01
@@ -32,15 +41,22 @@ class Protocol:
 
 
 def protocols_for(num_points: int) -> list[Protocol]:
-    """The protocols that `num_points` annotated points allow: first the one for curves, then the one for headlines.
+    """The protocols that `num_points` annotated points allow: the one for curves, the one for headlines, then others.
 
-    68 points: `68pt-300` and `5pt-all`; 5 points: `5pt-300` and `5pt-all`; n others: `<n>pt-300` and `<n>pt-all` with
-    the square root of the area of the points' box as normaliser.
+    68 points: `68pt-300`, `5pt-all`, and with the other normalisers `68pt-300-lids`, `68pt-300-box`; n others: `<n>pt-300`
+    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser; 98 (WFLW) have
+    their outer eye corners; any other number has the square root of the area of the points' box.
     """
     if num_points == 68:
-        return [_drawn("68pt-300", "all", "interocular_36_45"), _whole("5pt-all", "5", "eye_centres")]
+        return [
+            _drawn("68pt-300", "all", "interocular_36_45"),
+            _whole("5pt-all", "5", "eye_centres"),
+            _drawn("68pt-300-lids", "all", "interocular_41_46"),
+            _drawn("68pt-300-box", "all", "box"),
+        ]
     points: Literal["all", "5"] = "5" if num_points == 5 else "all"
-    normaliser: Normaliser = "eye_centres" if num_points == 5 else "box"
+    lengths: dict[int, Normaliser] = {5: "eye_centres", 9: "eye_centres", 98: "interocular_60_72"}
+    normaliser = lengths.get(num_points, "box")
     return [_drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)]
 
 
@@ -64,7 +80,7 @@ def normalisers(truth: NDArray[np.floating], kind: Normaliser) -> NDArray[np.flo
     if kind == "box":
         lowest, highest = np.fmin.reduce(points, axis=1), np.fmax.reduce(points, axis=1)
         return np.asarray(np.sqrt(np.prod(highest - lowest, axis=-1)))
-    first, second = {"interocular_36_45": (36, 45), "interocular_41_46": (41, 46), "eye_centres": (0, 1)}[kind]
+    first, second = _ENDS[kind]
     return np.asarray(np.linalg.norm(points[:, first] - points[:, second], axis=-1))
 
 

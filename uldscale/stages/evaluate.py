@@ -1,27 +1,34 @@
-"""The verb `evaluate`: landmarks of every method on every image, then all measures, into result.json."""
+"""The verb `evaluate`: all measures of all methods, from their predictions, into result.json."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from uldscale import files
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
-from uldscale.detector import LandmarkDetector
-from uldscale.evaluation import clusters, nme
+from uldscale.errors import IncompleteError
+from uldscale.evaluation import accuracy, clusters, consistency, nme
 from uldscale.predictions import Predictions
+from uldscale.probes import Probe
 from uldscale.runs import RunFolder
-from uldscale.runtime.progress import Progress
 from uldscale.stages import zero_shot
-from uldscale.store.features import FeatureStore
-from uldscale.store.reader import FeatureReader
+from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.training.schedule import Stage
 
-METHODS = (zero_shot.METHOD, Stage.D_ULD.value, Stage.POSE_PROXY.value, Stage.D_ULD_PP.value)
-CHUNK = 64
+Points = NDArray[np.float32]
+
+METHODS = (
+    zero_shot.METHOD,
+    Stage.MALLIS_D.value,
+    Stage.D_ULD.value,
+    Stage.POSE_PROXY.value,
+    Stage.FULL_VAE.value,
+    Stage.D_ULD_PP.value,
+)
+"""The methods that a run can have of its own, in the order of the paper's tables; those of peers come after them."""
 
 
 class EvaluateConfig(Settings):
@@ -29,27 +36,6 @@ class EvaluateConfig(Settings):
 
     seed: int = 0
     """Draws the images on which regressors are fitted."""
-
-
-def locate(index: ImageIndex, store: FeatureStore, run: RunFolder) -> None:
-    """Landmarks of every trained method on every image, from stored features; does what is missing."""
-    for method in METHODS:
-        path = files.join(run.method(method), "predictions.parquet")
-        if not files.exists(path):
-            _locate(LandmarkDetector.load(run.method(method)), index, store, method).write(path)
-
-
-def _locate(detector: LandmarkDetector, index: ImageIndex, store: FeatureStore, title: str) -> Predictions:
-    rows, reader = index.rows(), FeatureReader(store)
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    points, poses = [], []
-    with Progress(f"locate {title}", len(rows)) as progress:
-        for chunk, maps in zip(chunks, reader.prefetch((chunk, np.zeros_like(chunk)) for chunk in chunks), strict=True):
-            found = detector.locate({name: torch.from_numpy(values) for name, values in maps.items()})
-            points.append(found.points)
-            poses.append(found.poses)
-            progress.advance(len(chunk))
-    return Predictions([index.row(int(row)).id for row in rows], np.concatenate(points), np.concatenate(poses))
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,6 @@ class Truth:
     test: NDArray[np.int64]
     points: NDArray[np.float32]
     """(N, P, 2), NaN where there is none."""
-    yaw: NDArray[np.float32]
 
     @classmethod
     def of(cls, index: ImageIndex, size: int) -> "Truth | None":
@@ -68,20 +53,33 @@ class Truth:
         points = index.landmarks(np.arange(len(index))) * size
         known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
         train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
-        return cls(train, test, points, index.yaw(np.arange(len(index)))) if len(train) and len(test) else None
+        return cls(train, test, points) if len(train) and len(test) else None
+
+    @property
+    def protocols(self) -> list[nme.Protocol]:
+        """How errors are measured."""
+        return nme.protocols_for(self.points.shape[1])
+
+    def split(self, points: NDArray[np.float32]) -> tuple[Points, Points, Points, Points]:
+        """Predicted and annotated points of the training images, then those of the test images."""
+        return points[self.train], self.points[self.train], points[self.test], self.points[self.test]
 
 
-def evaluate(
-    config: EvaluateConfig, index: ImageIndex, store: FeatureStore, run: RunFolder, dataset: str
-) -> dict[str, Any]:
-    """All measures of all methods from their predictions (`locate`); writes and returns result.json."""
-    size = store.spec.image_size
+def methods_of(run: RunFolder) -> list[str]:
+    """Methods that have predictions. Raises IncompleteError when there is none."""
+    there = [name for name in files.names(run.methods) if files.exists(files.join(run.method(name), PREDICTIONS))]
+    if not there:
+        raise IncompleteError(f"{run.root} has no method to evaluate; `uldscale train` the same job first")
+    return [name for name in METHODS if name in there] + sorted(set(there) - set(METHODS))
+
+
+def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolder, dataset: str) -> dict[str, Any]:
+    """All measures of all methods that have predictions; writes and returns result.json. `size`: pixels of the crop."""
     truth = Truth.of(index, size)
-    methods = {method: _measure(config, index, run, method, truth, size) for method in METHODS}
-    baselines = {} if truth is None else {"mean_shape": _mean_shape(config, truth)}
+    judge = _Judge(config.seed, index, size, run, truth)
     result = {
-        "methods": methods,
-        "baselines": baselines,
+        "methods": {method: judge(method) for method in methods_of(run)},
+        "baselines": {} if truth is None else {"mean_shape": _mean_shape(config, truth)},
         "dataset": {
             "name": dataset,
             "train_images": len(index.rows("train")),
@@ -97,42 +95,83 @@ def evaluate(
 
 def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing, and poses (N,), 0 where unknown."""
-    predictions = Predictions.read(files.join(run.method(method), "predictions.parquet"))
+    predictions = Predictions.read(files.join(run.method(method), PREDICTIONS))
     points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
     poses = np.zeros(len(index), np.int64)
     points[index.rows()], poses[index.rows()] = predictions.points, predictions.poses
     return points, poses
 
 
-def _measure(
-    config: EvaluateConfig, index: ImageIndex, run: RunFolder, method: str, truth: Truth | None, size: int
-) -> dict[str, Any]:
-    points, poses = landmarks_of(index, run, method)
-    points = points * size
-    judged = index.rows("test") if len(index.rows("test")) else index.rows()
-    measures: dict[str, Any] = {"detection_rate": float(nme.detection_rate(points[judged]).mean())}
-    if truth is None:
-        return measures
-    protocols = nme.protocols_for(truth.points.shape[1])
-    measures["nme"] = {protocol.name: _nme(config, points, truth, protocol) for protocol in protocols}
-    if np.isfinite(truth.yaw[truth.test]).any() and poses.any():
-        measures["pose_purity"] = clusters.pose_agreement(poses[truth.test], truth.yaw[truth.test]).purity
-    return measures
+@dataclass(frozen=True)
+class _Judge:
+    seed: int
+    index: ImageIndex
+    size: int
+    run: RunFolder
+    truth: Truth | None
 
+    def __call__(self, method: str) -> dict[str, Any]:
+        """Every measure that the method's files and the annotations allow."""
+        points, poses = landmarks_of(self.index, self.run, method)
+        measures: dict[str, Any] = {
+            "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
+            **({} if self.truth is None else self._errors(points * self.size, self.truth)),
+            **self._poses(poses),
+            **self._probed(method, points, poses),
+        }
+        churn = self._churn(method)
+        return {**measures, "churn": churn} if churn else measures
 
-def _nme(config: EvaluateConfig, points: NDArray[np.float32], truth: Truth, protocol: nme.Protocol) -> dict[str, Any]:
-    return nme.evaluate(
-        points[truth.train],
-        truth.points[truth.train],
-        points[truth.test],
-        truth.points[truth.test],
-        protocol,
-        config.seed,
-    ).to_json()
+    def _errors(self, points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
+        """NME by protocol, that of the first by yaw, and the accuracy of raw landmarks."""
+        split = truth.split(points)
+        results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in truth.protocols}
+        headline = truth.protocols[0]
+        bins = nme.by_yaw(results[headline.name].per_image_forward, self.index.yaw(truth.test))
+        hits = accuracy.hungarian_accuracy(*split, headline.normaliser)
+        return {
+            "nme": {name: result.to_json() for name, result in results.items()},
+            "nme_by_yaw": [asdict(part) for part in bins if part.count],
+            "accuracy": hits.to_json(),
+        }
+
+    def _poses(self, poses: NDArray[np.int64]) -> dict[str, Any]:
+        """Agreement of poses with yaw, where there are both."""
+        rows = self.index.judged()
+        if not (poses.any() and np.isfinite(self.index.yaw(rows)).any()):
+            return {}
+        agreement = clusters.pose_agreement(poses[rows], self.index.yaw(rows))
+        return {"pose_purity": agreement.purity, "poses": agreement.to_json()}
+
+    def _probed(self, method: str, points: NDArray[np.float32], poses: NDArray[np.int64]) -> dict[str, Any]:
+        """Consistency under the store's own random similarity, and how well descriptors of landmarks keep apart."""
+        path = files.join(self.run.method(method), PROBE)
+        if not files.exists(path):
+            return {}
+        probe = Probe.read(path)
+        # In a mirrored view left and right change places.
+        turned = np.linalg.det(probe.matrices) > 0
+        moves = consistency.consistency(
+            points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], self.size
+        )
+        found = np.isfinite(probe.descriptors).all(-1)
+        labels = poses[probe.rows][:, None] * points.shape[1] + np.arange(points.shape[1])
+        apart = clusters.separation(probe.descriptors[found].astype(np.float32), labels[found], self.seed)
+        return {
+            "consistency_px": moves.error_px,
+            "silhouette": apart.silhouette,
+            "calinski_harabasz": apart.calinski_harabasz,
+            "consistency": moves.to_json(),
+        }
+
+    def _churn(self, method: str) -> list[float]:
+        """Share of labels that changed, from round to round of the method's training."""
+        events = [event for event in self.run.read_metrics() if event["event"] == "relabel"]
+        return [event["churn"] for event in events if event.get("stage") == method and "churn" in event]
 
 
 def _mean_shape(config: EvaluateConfig, truth: Truth) -> dict[str, Any]:
     return {
         protocol.name: nme.mean_shape(truth.points[truth.train], truth.points[truth.test], protocol, config.seed)
-        for protocol in nme.protocols_for(truth.points.shape[1])
+        for protocol in truth.protocols
     }

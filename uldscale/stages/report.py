@@ -4,45 +4,26 @@ import base64
 import io
 from dataclasses import dataclass
 from importlib.resources import files as resources
+from itertools import pairwise
 from typing import Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
-from uldscale.evaluation import plots
+from uldscale.evaluation import bars, plots
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import METHODS, landmarks_of
-from uldscale.store.features import FeatureStore
+from uldscale.stages.evaluate import landmarks_of
+from uldscale.stages.tables import MEASURES, measured, protocols, rows, title_of
+from uldscale.training.schedule import Stage
 
-TITLES = {
-    "mean_shape": "mean shape",
-    "zero_shot": "ZeroShot",
-    "d_uld": "D-ULD",
-    "d_uld_pose_proxy": "D-ULD + pose proxy",
-    "d_uld_pp": "D-ULD++",
-}
 SHOWN_IMAGES = 24
 """Test images in each picture of landmarks."""
 POSE_IMAGES = 10
 """Images in each row of the picture of poses."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    title: str
-    cells: list[Cell]
 
 
 @dataclass(frozen=True)
@@ -60,8 +41,8 @@ class Section:
     figures: list[Figure]
 
 
-def write_report(index: ImageIndex, store: FeatureStore, run: RunFolder, name: str) -> str:
-    """Write report.html from result.json, metrics.jsonl and the predictions; returns its path."""
+def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str:
+    """Write report.html from result.json, metrics.jsonl and the predictions; returns its path. `size`: pixels of the crop."""
     result = files.read_json(run.result)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources("uldscale.stages").joinpath("report.html").read_text("utf-8")
@@ -71,7 +52,9 @@ def write_report(index: ImageIndex, store: FeatureStore, run: RunFolder, name: s
         dataset=result["dataset"],
         protocols=protocols(result),
         rows=rows(result),
-        sections=_sections(index, store.spec.image_size, run, result),
+        measures=list(MEASURES.values()),
+        measured=measured(result),
+        sections=_sections(index, size, run, result),
         quarantined=index.quarantined(),
         seconds=result["seconds"],
     )
@@ -79,75 +62,33 @@ def write_report(index: ImageIndex, store: FeatureStore, run: RunFolder, name: s
     return run.report
 
 
-def protocols(result: dict[str, Any]) -> list[str]:
-    """Names of the evaluation protocols in a result."""
-    return list(next(iter(result["methods"].values())).get("nme", {}))
-
-
-def rows(result: dict[str, Any]) -> list[Row]:
-    """The table of a result: the mean shape, then every method; the best number of each column is marked."""
-    columns = [(protocol, direction) for protocol in protocols(result) for direction in ("forward", "backward")]
-    best = {
-        (protocol, direction): min(method["nme"][protocol][direction] for method in result["methods"].values())
-        for protocol, direction in columns
-    }
-    table = []
-    if columns:
-        shape = result["baselines"]["mean_shape"]
-        cells = [Cell(f"{shape[protocol]:.2f}" if direction == "forward" else "") for protocol, direction in columns]
-        table.append(Row(TITLES["mean_shape"], [*cells, Cell("")]))
-    for name, method in result["methods"].items():
-        values = {column: method["nme"][column[0]][column[1]] for column in columns}
-        cells = [Cell(f"{value:.2f}", value == best[column]) for column, value in values.items()]
-        table.append(Row(TITLES[name], [*cells, Cell(f"{100 * method['detection_rate']:.1f} %")]))
-    return table
-
-
-def print_summary(result: dict[str, Any], report: str | None) -> None:
-    """Print the table of a result, and where the report is."""
-    table = Table(title="NME %, lower is better" if protocols(result) else None)
-    table.add_column("method")
-    headings = [f"{protocol} {direction}" for protocol in protocols(result) for direction in ("forward", "backward")]
-    for heading in [*headings, "detection rate"]:
-        table.add_column(heading, justify="right")
-    for row in rows(result):
-        table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
-    console = Console()
-    console.print(table)
-    if report:
-        console.print(f"report: {report}", soft_wrap=True)
-
-
 def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> list[Section]:
     sections = [
         Section(
             "Landmarks on test images",
             "The same colour is the same landmark on every image; a missing one is not drawn.",
-            [_landmarks(index, size, run, method) for method in METHODS],
-        ),
-        Section(
-            "Pose clusters",
-            "Each row is one pose cluster of D-ULD++: images whose landmark heatmaps have similar codes.",
-            [_poses(index, size, run)],
+            [_landmarks(index, size, run, method) for method in result["methods"]],
         ),
     ]
+    if Stage.D_ULD_PP.value in result["methods"]:
+        sections.append(_poses(index, size, run, result))
     if protocols(result):
-        sections.append(_ced(result))
+        sections += [_ced(result), _by_yaw(result), _accuracy(result)]
     curves = plots.loss_curves([event for event in run.read_metrics() if event["event"] == "step"])
     sections.append(Section("Losses", "One panel a stage.", [_figure("losses by step", curves)]))
-    return sections
+    return [section for section in sections if section.figures]
 
 
 def _landmarks(index: ImageIndex, size: int, run: RunFolder, method: str) -> Figure:
     chosen = shown_rows(index)
     images = np.stack([index.load(int(row), size) for row in chosen])
     points = landmarks_of(index, run, method)[0][chosen] * size
-    return _photograph(TITLES[method], plots.landmarks(images, points))
+    return _photograph(title_of(method), plots.landmarks(images, points))
 
 
 def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
     """The images of the pictures: spread over yaw where yaw is known, else over the index; always the same for an index."""
-    pool = index.rows("test") if len(index.rows("test")) else index.rows()
+    pool = index.judged()
     yaw = index.yaw(pool)
     ordered = pool[np.argsort(yaw, kind="stable")] if np.isfinite(yaw).all() else pool
     chosen: NDArray[np.int64] = ordered[
@@ -156,9 +97,23 @@ def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
     return chosen
 
 
-def _poses(index: ImageIndex, size: int, run: RunFolder) -> Figure:
-    _, poses = landmarks_of(index, run, METHODS[-1])
-    pool = index.rows("test") if len(index.rows("test")) else index.rows()
+def _poses(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> Section:
+    note = "Each row is one pose cluster of D-ULD++: images whose landmark heatmaps have similar codes."
+    figures = [_pose_rows(index, size, run)]
+    agreements = {name: method["poses"] for name, method in result["methods"].items() if "poses" in method}
+    if agreements:
+        edges = next(iter(agreements.values()))["edges"]
+        ranges = [f"{low:.0f}° to {high:.0f}°" for low, high in pairwise(edges)]
+        shares = {title_of(name): agreement["accuracy"] for name, agreement in agreements.items()}
+        figures.append(
+            _figure("share of images in poses of their own range", bars.grouped(ranges, shares, "yaw", "share"))
+        )
+    return Section("Pose clusters", note, figures)
+
+
+def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:
+    _, poses = landmarks_of(index, run, Stage.D_ULD_PP.value)
+    pool = index.judged()
     by_pose = [pool[poses[pool] == pose] for pose in range(int(poses.max()) + 1)]
     images = [_faces(index, group[:POSE_IMAGES], size) for group in by_pose]
     yaws = [index.yaw(group) for group in by_pose] if np.isfinite(index.yaw(pool)).all() else None
@@ -175,11 +130,36 @@ def _ced(result: dict[str, Any]) -> Section:
     figures = []
     for protocol in protocols(result):
         curves = [
-            {TITLES[name]: method["nme"][protocol][f"{direction}_ced"] for name, method in result["methods"].items()}
+            {title_of(name): method["nme"][protocol][f"{direction}_ced"] for name, method in result["methods"].items()}
             for direction in ("forward", "backward")
         ]
         figures.append(_figure(protocol, plots.ced(*curves)))
     return Section("Cumulative error", "The mean error of the n easiest points, over n (the field's CED).", figures)
+
+
+def _by_yaw(result: dict[str, Any]) -> Section:
+    """Bars of forward errors; empty without yaw."""
+    parts = {title_of(name): method["nme_by_yaw"] for name, method in result["methods"].items()}
+    ranges = [f"{part['low']:.0f}° to {part['high']:.0f}°" for part in next(iter(parts.values()))]
+    errors = {name: [part["nme"] for part in found] for name, found in parts.items()}
+    protocol = protocols(result)[0]
+    figures = [_figure(protocol, bars.grouped(ranges, errors, "yaw, either way", "forward NME, %"))] if ranges else []
+    return Section(
+        "Error by yaw", "One regressor for all images; its errors, averaged by how far the object is turned.", figures
+    )
+
+
+def _accuracy(result: dict[str, Any]) -> Section:
+    """Bars of raw landmarks against annotated points."""
+    shares = {title_of(name): method["accuracy"]["per_point"] for name, method in result["methods"].items()}
+    points = [str(number) for number in range(len(next(iter(shares.values()))))]
+    note = (
+        "Raw landmarks without any regressor: share of test images in which the landmark that was matched to an annotated point "
+        "on training images lies within a fifth of the normaliser from it."
+    )
+    return Section(
+        "Raw accuracy", note, [_figure("by annotated point", bars.grouped(points, shares, "point", "share"))]
+    )
 
 
 def _figure(caption: str, png: bytes) -> Figure:

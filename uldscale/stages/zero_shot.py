@@ -11,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from uldscale import files
+from uldscale import files, probes
 from uldscale.clustering.exemplars import keep
 from uldscale.clustering.kmeans import assign, fit
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.models.uniform import uniform_descriptors
 from uldscale.predictions import Predictions
+from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime.progress import Progress
+from uldscale.stages.locate import CHUNK, MOVED, PREDICTIONS, PROBE
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
 METHOD = "zero_shot"
-CHUNK = 64
 
 
 class ZeroShotConfig(Settings):
@@ -41,56 +42,79 @@ class ZeroShotConfig(Settings):
 
 
 class _Sampler:
-    """Descriptors at random pixels of images as they are (view 0)."""
+    """Descriptors at random pixels of images."""
 
     def __init__(self, store: FeatureStore, seed: int, border: float) -> None:
         self.reader, self.seed, self.border = FeatureReader(store), seed, border
         self.scales = {name: torch.from_numpy(steps) for name, steps in store.scales().items()}
 
-    def __call__(self, rows: NDArray[np.int64], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Pixels (B, count, 2) inside the border, drawn for each image on its own, and their descriptors (B, count, F)."""
-        drawn = np.stack([np.random.default_rng([self.seed, int(row)]).random((count, 2), np.float32) for row in rows])
+    def __call__(
+        self, rows: NDArray[np.int64], count: int, view: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Pixels (B, count, 2) inside the border, drawn for each view on its own, and their descriptors (B, count, F)."""
+        seeds = [[self.seed, int(row), *([view] if view else [])] for row in rows]
+        drawn = np.stack([np.random.default_rng(seed).random((count, 2), np.float32) for seed in seeds])
         points = self.border + (1 - 2 * self.border) * drawn
-        maps = self.reader.read(rows, np.zeros_like(rows))
+        maps = self.reader.read(rows, np.full_like(rows, view))
         features = {name: torch.from_numpy(values) for name, values in maps.items()}
         return points, uniform_descriptors(features, self.scales, torch.from_numpy(points)).numpy()
 
 
 def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder) -> None:
-    """Cluster pixels of the training images, then find K landmarks on every image; writes methods/zero_shot/predictions.parquet."""
-    path = files.join(run.method(METHOD), "predictions.parquet")
-    if files.exists(path):
+    """Cluster pixels of the training images, then find K landmarks on every image; writes predictions and probe."""
+    predictions, probe = (files.join(run.method(METHOD), name) for name in (PREDICTIONS, PROBE))
+    if files.exists(predictions):
         return
     sampler = _Sampler(store, config.seed, border)
     centroids = _centroids(config, index, sampler)
+    _probe(config, store, sampler, centroids, probes.sample(index)).write(probe)
     rows = index.rows()
     points = []
     with Progress("zero-shot", len(rows)) as progress:
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            points.append(_landmarks(*sampler(chunk, config.pixels), centroids))
+        for chunk in _chunks(rows):
+            points.append(_landmarks(*sampler(chunk, config.pixels), centroids)[0])
             progress.advance(len(chunk))
     ids = [index.row(int(row)).id for row in rows]
-    Predictions(ids, np.concatenate(points), np.zeros(len(rows), np.int64)).write(path)
+    Predictions(ids, np.concatenate(points), np.zeros(len(rows), np.int64)).write(predictions)
+
+
+def _probe(
+    config: ZeroShotConfig,
+    store: FeatureStore,
+    sampler: _Sampler,
+    centroids: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> Probe:
+    moved = [_landmarks(*sampler(chunk, config.pixels, MOVED), centroids)[0] for chunk in _chunks(rows)]
+    parts = [_landmarks(*sampler(chunk, config.pixels), centroids)[1].astype(np.float16) for chunk in _chunks(rows)]
+    return Probe(rows, np.concatenate(moved), store.views()[rows, MOVED], np.concatenate(parts))
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 def _centroids(config: ZeroShotConfig, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:
     train = index.rows("train")
     count = min(config.fit_images, len(train))
     rows = np.sort(np.random.default_rng(config.seed).choice(train, count, replace=False))
-    chunks = [rows[start : start + CHUNK] for start in range(0, count, CHUNK)]
-    descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in chunks])
+    descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in _chunks(rows)])
     return fit(descriptors.reshape(-1, descriptors.shape[-1]), config.landmarks, seed=config.seed)
 
 
 def _landmarks(
     points: NDArray[np.float32], descriptors: NDArray[np.float32], centroids: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """For each cluster the pixel of each image that is nearest to the centroid: (B, K, 2), NaN where no pixel is in the cluster."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For each cluster the pixel of each image that is nearest to the centroid: (B, K, 2), and its descriptor (B, K, F).
+
+    NaN where no pixel of the image is in the cluster.
+    """
     num_images, count = points.shape[:2]
     labels, distances = assign(descriptors.reshape(num_images * count, -1), centroids)
     image = np.repeat(np.arange(num_images), count)
     kept = keep(image, labels, distances)
     found = np.full((num_images, len(centroids), 2), np.nan, np.float32)
+    described = np.full((num_images, len(centroids), descriptors.shape[-1]), np.nan, np.float32)
     found[image[kept], labels[kept]] = points.reshape(-1, 2)[kept]
-    return found
+    described[image[kept], labels[kept]] = descriptors.reshape(num_images * count, -1)[kept]
+    return found, described

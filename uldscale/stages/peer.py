@@ -1,0 +1,83 @@
+"""Landmarks of any other method, scored like our own: a JSON file becomes a method of the run.
+
+    {"name": "imm", "unit": "pixels", "images": {"<image id>": [[x, y], null, ...], ...}}
+
+unit "pixels": of the upright image file; "crop": unit coordinates of the region of interest. null is a landmark that was not found.
+Ids are those of the index (`uldscale index`): names of files without extension, relative to the folder of images.
+"""
+
+import json
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from uldscale import files
+from uldscale.config import Settings, validate
+from uldscale.data.index import ImageIndex
+from uldscale.data.sources import read_text
+from uldscale.errors import DataError
+from uldscale.predictions import Predictions
+from uldscale.runs import RunFolder
+from uldscale.stages.evaluate import METHODS
+from uldscale.stages.locate import PREDICTIONS
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class PeerFile(Settings):
+    """Landmarks of a method by image."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    unit: Literal["pixels", "crop"]
+    images: dict[str, list[tuple[Coordinate, Coordinate] | None]] = Field(min_length=1)
+
+
+def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
+    """Make the landmarks in a file a method of the run; returns its name.
+
+    Raises DataError for a file of another form, for images that the index lacks and for those that the file lacks.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    peer = validate(PeerFile, content, path)
+    if peer.name in METHODS:
+        raise DataError(f"{path}: name {peer.name!r} is that of a method of ours; give another")
+    ids = [index.row(int(row)).id for row in index.rows()]
+    _check(path, peer, ids)
+    points = np.array([[point or (np.nan, np.nan) for point in peer.images[id]] for id in ids], np.float32)
+    if peer.unit == "pixels":
+        points = _in_crop(points, index)
+    poses = np.zeros(len(ids), np.int64)
+    Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
+    return peer.name
+
+
+def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
+    unknown, missing = sorted(set(peer.images) - set(ids)), sorted(set(ids) - set(peer.images))
+    if unknown:
+        raise DataError(
+            f"{path}: {len(unknown)} images are not in the index, such as {unknown[0]!r}; it has {ids[0]!r}"
+        )
+    if missing:
+        raise DataError(
+            f"{path} lacks {len(missing)} of {len(ids)} images, such as {missing[0]!r}; give a list of nulls where nothing was found"
+        )
+    counts = {id: len(points) for id, points in peer.images.items()}
+    wanted = counts[ids[0]]
+    wrong = next((id for id in ids if counts[id] != wanted), None)
+    if wrong or not wanted:
+        place = wrong or ids[0]
+        raise DataError(
+            f"{path}: image {place!r} has {counts[place]} landmarks, wanted {wanted or 'at least 1'} as in all"
+        )
+
+
+def _in_crop(points: NDArray[np.float32], index: ImageIndex) -> NDArray[np.float32]:
+    """Pixels of the images (n, K, 2) in unit coordinates of their regions of interest."""
+    boxes = np.array([index.row(int(row)).roi for row in index.rows()], np.float64)
+    corners, sides = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    return ((points - corners) / sides).astype(np.float32)
