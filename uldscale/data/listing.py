@@ -9,22 +9,26 @@ from pydantic import Field, model_validator
 
 from uldscale.config import Settings
 from uldscale.data import annotations, sources
+from uldscale.data.datasets import READERS
 from uldscale.data.roi import RoiConfig
 from uldscale.data.sources import Record
 from uldscale.errors import DataError
 
 Split = Literal["train", "test"]
 
+_BOXED = ("coco", "celeba", "ls3d", "cat", "pts", "wflw")
+
 
 class DataConfig(Settings):
     """Which images a run sees."""
 
-    kind: Literal["folder", "glob", "list", "coco", "faces3d"]
-    """folder of images, glob pattern, text file of paths, COCO keypoints JSON, or generated faces."""
+    kind: Literal["folder", "glob", "list", "coco", "faces3d", "celeba", "aflw", "ls3d", "cat", "pts", "wflw"]
+    """folder of images, glob pattern, text file of paths, COCO keypoints JSON, generated faces, or a data set of the field: CelebA with
+    MAFL, AFLW, 300W-LP with LS3D-W, CAT, 300-W, WFLW."""
     train: str | int
-    """training images: a folder, pattern or file by kind; for faces3d their number."""
+    """training images: a folder, pattern or file by kind; for faces3d their number; for a data set its folder, with both splits."""
     test: str | int | None = None
-    """test images, in the same form."""
+    """test images, in the same form; not for a data set, whose split is fixed."""
     images: str | None = None
     """folder of the images that a list or COCO file names; by default where that file is, for COCO or images/ there."""
     size: int = Field(128, ge=32, multiple_of=8)
@@ -44,8 +48,12 @@ class DataConfig(Settings):
                 raise ValueError(f"data.{name} must be {what} for data.kind {self.kind!r}")
             if isinstance(value, int) and not 1 <= value <= sources.TEST_SEED:
                 raise ValueError(f"data.{name} must be within 1 and {sources.TEST_SEED}")
-        if self.roi.provider == "annotation" and self.kind != "coco":
-            raise ValueError("roi.provider 'annotation' takes boxes from a COCO file and needs data.kind 'coco'")
+        if self.kind in READERS and self.test is not None:
+            raise ValueError(f"data.test must be left out for data.kind {self.kind!r}: data.train holds both splits")
+        if self.roi.provider == "annotation" and self.kind not in _BOXED:
+            raise ValueError(
+                f"roi.provider 'annotation' needs data.kind {', '.join(map(repr, _BOXED))}, which have boxes"
+            )
         if self.images is not None and self.kind not in ("list", "coco"):
             raise ValueError(f"data.images has no meaning for data.kind {self.kind!r}; leave it out")
         return self
@@ -53,9 +61,9 @@ class DataConfig(Settings):
 
 def list_records(config: DataConfig) -> list[tuple[Split, Record]]:
     """(split, record) of all images of the settings, sorted by id; ids unique. Raises DataError."""
-    found: dict[Split, list[Record]] = {"train": _source(config, config.train, 0)}
-    if config.test is not None:
-        found["test"] = _source(config, config.test, sources.TEST_SEED)
+    found = READERS[config.kind](str(config.train)) if config.kind in READERS else _sources(config)
+    if config.limit is not None:
+        found = {split: sorted(records, key=_draw)[: config.limit] for split, records in found.items()}
     # A file that both splits name needs two rows; renaming all ids, not just that one, keeps them of one form.
     ids = [record.id for records in found.values() for record in records]
     prefix = len(set(ids)) < len(ids)
@@ -68,21 +76,24 @@ def list_records(config: DataConfig) -> list[tuple[Split, Record]]:
     return sorted(listed, key=lambda item: item[1].id)
 
 
+def _sources(config: DataConfig) -> dict[Split, list[Record]]:
+    found: dict[Split, list[Record]] = {"train": _source(config, config.train, 0)}
+    if config.test is not None:
+        found["test"] = _source(config, config.test, sources.TEST_SEED)
+    return found
+
+
 def _source(config: DataConfig, place: str | int, first_seed: int) -> list[Record]:
     match config.kind:
         case "folder":
-            records = sources.from_folder(str(place))
+            return sources.from_folder(str(place))
         case "glob":
-            records = sources.from_glob(str(place))
+            return sources.from_glob(str(place))
         case "list":
-            records = sources.from_list(str(place), config.images)
+            return sources.from_list(str(place), config.images)
         case "coco":
-            records = annotations.read_coco(str(place), config.images)
-        case "faces3d":
-            records = sources.from_faces3d(int(place), first_seed, config.size, config.max_yaw)
-    if config.limit is None:
-        return records
-    return sorted(records, key=_draw)[: config.limit]
+            return annotations.read_coco(str(place), config.images)
+    return sources.from_faces3d(int(place), first_seed, config.size, config.max_yaw)
 
 
 def _draw(record: Record) -> bytes:

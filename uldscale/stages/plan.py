@@ -12,7 +12,7 @@ from uldscale.errors import ConfigError
 from uldscale.stages.extract import store_spec
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.store.spec import StoreSpec
-from uldscale.training.schedule import Stage, TrainConfig
+from uldscale.training.schedule import TrainConfig
 
 UTILISATION = 0.4
 """Share of a GPU's peak that extraction is taken to reach; an assumption until it is measured on the GPU at hand."""
@@ -64,7 +64,7 @@ def _extraction(cost: Cost, spec: StoreSpec, gpu: str) -> dict[str, str]:
 
 
 def _training(train: TrainConfig, spec: StoreSpec, workers: int) -> dict[str, str]:
-    steps = sum(train.of(stage).steps for stage in Stage)
+    steps = sum(train.of(stage).steps for stage in train.stages)
     step = train.batch * 2 * spec.row_bytes / spec.num_views
     return {
         "training": f"{steps:,} steps of {train.batch} images in 2 views",
