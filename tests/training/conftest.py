@@ -14,8 +14,8 @@ from uldscale.runs import RunFolder
 from uldscale.stages.relabel import Relabeller
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
+from uldscale.training.description import Keypoints
 from uldscale.training.loop import Training
-from uldscale.training.relabelling import Keypoints
 from uldscale.training.schedule import Stage, TrainConfig
 
 ROWS = 12

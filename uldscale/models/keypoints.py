@@ -33,10 +33,11 @@ class KeypointConfig(Settings):
     """Least Chebyshev distance of two keypoints, in cells of a 64 grid; scaled with the grid, but at least 2 cells."""
     maximum: int = Field(64, ge=1)
     """Most keypoints of an image."""
-    minimum: int = Field(10, ge=0)
-    """So many of the highest peaks are kept whatever their heat."""
-    dense: bool = False
-    """Cells need not be peaks: the highest is kept, then the highest outside its neighbourhood, and so on (greedy suppression)."""
+    minimum: int = Field(64, ge=0)
+    """So many of the highest are kept whatever their heat."""
+    dense: bool = True
+    """Cells need not be peaks: the highest is kept, then the highest outside its neighbourhood, and so on (greedy suppression).
+    Which of them are landmarks is for the descriptors to say; a faint landmark has no peak yet, and a smooth heatmap few."""
 
 
 class Keypoints(NamedTuple):

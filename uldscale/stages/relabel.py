@@ -17,7 +17,8 @@ from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
 from uldscale.training import checkpoints
-from uldscale.training.relabelling import Keypoints, cluster
+from uldscale.training.description import Keypoints
+from uldscale.training.relabelling import cluster
 from uldscale.training.schedule import CLUSTERING, Stage
 
 

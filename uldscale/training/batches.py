@@ -37,8 +37,9 @@ class DenseLabels:
 
     @classmethod
     def of(cls, table: LabelTable, num_rows: int) -> "DenseLabels":
-        """Spread a label table over all rows; K is one more than the highest label."""
-        points = np.full((num_rows, int(table.k.max()) + 1, 2), np.nan, np.float32)
+        """Spread a label table over all rows; K is that of its clusters, or, when over-segmented, one more than the highest label."""
+        count = max(table.clusters["centroids"].shape[1], int(table.k.max()) + 1)
+        points = np.full((num_rows, count, 2), np.nan, np.float32)
         points[table.row, table.k] = np.stack([table.x, table.y], axis=-1)
         poses = np.full(num_rows, -1, np.int64)
         poses[table.row] = table.q

@@ -27,8 +27,8 @@ from uldscale.store.sampling import share
 from uldscale.training import checkpoints
 from uldscale.training.batches import Batches, DenseLabels
 from uldscale.training.checkpoints import Position
+from uldscale.training.description import Keypoints, describe
 from uldscale.training.objectives import Losses, Objective
-from uldscale.training.relabelling import Keypoints, describe
 from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
 
 Relabel = Callable[[Stage, int, int | None, Keypoints], LabelTable]
@@ -120,23 +120,23 @@ class Training:
     def _make_round(self, position: Position) -> Position:
         mine = share(self.rows, rank(), world_size())
         self.network.eval()
-        settings = self.config.first_keypoints if self.labels is None else self.config.keypoints
-        keypoints = describe(self.network, self.reader, mine, settings, self.border)
+        keypoints = describe(self.network, self.reader, mine, self.config.keypoints, self.border, self._dense_labels())
         self.network.train()
         previous = None if self.labels is None else self.labels.round
         self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
         return replace(position, round=position.round + 1)
 
     def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
-        labels = None
-        if self.labels is not None:
-            labels = DenseLabels.of(self.labels, self.store.spec.num_rows)
+        labels = self._dense_labels()
         clock = time.monotonic()
         for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
             losses = engine(batch.to(self.device))
             engine.step(losses["loss"])
             if (step + 1) % self.config.log_every == 0:
                 self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
+
+    def _dense_labels(self) -> DenseLabels | None:
+        return None if self.labels is None else DenseLabels.of(self.labels, self.store.spec.num_rows)
 
     def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
         """Log the losses of the global batch; every rank calls this."""

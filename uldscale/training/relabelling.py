@@ -1,17 +1,13 @@
-"""A round of pseudo-labels (paper, Algorithm 1): every rank describes its share of the images, one place clusters them all.
+"""A round of pseudo-labels (paper, Algorithm 1): what all ranks saw, clustered in one place.
 
-N' images of a share, n keypoints of all images, K landmarks, Q poses, D descriptor size, Z latent.
+n keypoints of all images, K landmarks, Q poses.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from uldscale.clustering import kmeans
+from uldscale.clustering.candidates import discover
 from uldscale.clustering.exemplars import keep
 from uldscale.clustering.two_stage import (
     ClusterConfig,
@@ -24,65 +20,7 @@ from uldscale.clustering.two_stage import (
 )
 from uldscale.errors import DataError
 from uldscale.labels import LabelTable
-from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
-from uldscale.models.network import Network
-from uldscale.store.reader import FeatureReader
-
-PASS_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Keypoints:
-    """Keypoints, descriptors and pose codes of some images."""
-
-    rows: NDArray[np.int64]
-    """(N',) rows of the store that were looked at."""
-    codes: NDArray[np.float32]
-    """(N', Z) pose codes."""
-    row: NDArray[np.int64]
-    """(n,) row of each keypoint."""
-    points: NDArray[np.float32]
-    """(n, 2) unit coordinates."""
-    scores: NDArray[np.float32]
-    """(n,) detector confidence in [0, 1]."""
-    descriptors: NDArray[np.float32]
-    """(n, D) unit norm."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> "Keypoints":
-        """All parts in one, ordered by row, so that the number of parts leaves no trace."""
-        whole = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
-        images, points = np.argsort(whole["rows"], kind="stable"), np.argsort(whole["row"], kind="stable")
-        return cls(**{name: values[images if name in ("rows", "codes") else points] for name, values in whole.items()})
-
-
-def describe(
-    network: Network, reader: FeatureReader, rows: NDArray[np.int64], config: KeypointConfig, border: float
-) -> Keypoints:
-    """Keypoints of some images as they are (view 0), found by the network in its present state inside the border."""
-    chunks = [rows[start : start + PASS_BATCH] for start in range(0, len(rows), PASS_BATCH)]
-    return Keypoints.joined(list(_describe(network, reader, chunks, config, border)))
-
-
-@torch.no_grad()
-def _describe(
-    network: Network, reader: FeatureReader, chunks: list[NDArray[np.int64]], config: KeypointConfig, border: float
-) -> Iterator[Keypoints]:
-    device = next(network.parameters()).device
-    requests = [(chunk, np.zeros_like(chunk)) for chunk in chunks]
-    for chunk, maps in zip(chunks, reader.prefetch(requests), strict=True):
-        outputs = network({name: torch.from_numpy(values).to(device) for name, values in maps.items()})
-        found = detect(outputs.logits.sigmoid(), config, inside_border(outputs.logits, border))
-        descriptors = sample(outputs.descriptors, found.points)
-        valid = found.valid
-        yield Keypoints(
-            rows=chunk,
-            codes=network.codes(outputs.logits).cpu().numpy(),
-            row=np.repeat(chunk, valid.sum(1).cpu().numpy()),
-            points=found.points[valid].cpu().numpy(),
-            scores=found.scores[valid].cpu().numpy(),
-            descriptors=descriptors[valid].cpu().numpy(),
-        )
+from uldscale.training.description import Keypoints
 
 
 def cluster(
@@ -96,51 +34,81 @@ def cluster(
 ) -> LabelTable:
     """Round `number` of pseudo-labels.
 
-    Landmarks and poses keep the meaning that they had in the `previous` round; the M labels of the over-segmented clustering
-    are new in each. Raises DataError when there are fewer keypoints than landmarks.
+    Landmarks and poses keep the meaning that they had in the `previous` round; the labels of the over-segmented clustering
+    are new in each, as in the code that the paper cites. Raises DataError when there are fewer keypoints than landmarks.
     """
     if len(keypoints.row) < config.landmarks:
         raise DataError(
             f"round {number} found {len(keypoints.row)} keypoints on {len(keypoints.rows)} images, but {config.landmarks} landmarks "
             "are wanted; train longer, add images or lower train.keypoints.threshold"
         )
-    before = None if previous is None else Clusters.from_arrays(previous.clusters)
-    image = np.searchsorted(keypoints.rows, keypoints.row)
-    if kind is Clustering.TWO_STAGE:
-        poses_before = (
-            None
-            if previous is None or before is None or before.pose_centroids is None
-            else previous.poses[keypoints.rows]
-        )
-        clusters = two_stage(
-            keypoints.descriptors,
-            image,
-            keypoints.codes,
-            config,
-            seed=seed,
-            previous=before,
-            previous_poses=poses_before,
-        )
-    else:
-        clusters = single_stage(keypoints.descriptors, config, seed=seed, previous=before)
-    pose = assign_poses(keypoints.codes, clusters)
-    landmark, distance = label(keypoints.descriptors, pose[image], clusters)
-    kept = keep(keypoints.row, landmark, distance, gate=config.gate)
     if kind is Clustering.OVER_SEGMENTED:
-        landmark, distance, kept = _over_segmented(keypoints, kept, config, seed)
+        return _over_segmented(keypoints, config, number, seed)
+    if previous is None and config.candidates > 1:
+        return _first(keypoints, config, number, seed)
+    clusters = _clusters(keypoints, config, kind, seed, previous)
+    return _exemplars(keypoints, clusters, number, config.gate)
+
+
+def _clusters(
+    keypoints: Keypoints, config: ClusterConfig, kind: Clustering, seed: int, previous: LabelTable | None
+) -> Clusters:
+    """Clusters of all keypoints, or, once there are landmarks, of their exemplars.
+
+    With all of them K-means leaves a landmark that is faint for a denser heap of other things: on real faces three of ten
+    landmarks were lost in the second round.
+    """
+    before = None if previous is None else keypoints.as_seen_now(Clusters.from_arrays(previous.clusters))
+    kept = slice(None) if before is None else _nearest(keypoints, before.global_centroids, config.gate)
+    descriptors, image = keypoints.descriptors[kept], np.searchsorted(keypoints.rows, keypoints.row[kept])
+    if kind is Clustering.SINGLE_STAGE:
+        return single_stage(descriptors, config, seed, before)
+    had_poses = before is not None and before.pose_centroids is not None
+    poses = previous.poses[keypoints.rows] if previous is not None and had_poses else None
+    return two_stage(descriptors, image, keypoints.codes, config, seed, before, poses)
+
+
+def _nearest(keypoints: Keypoints, centroids: NDArray[np.float32], gate: bool) -> NDArray[np.bool_]:
+    """Mask (n,) of the exemplars of some centroids (K, D)."""
+    landmark, distance = kmeans.assign(keypoints.descriptors, centroids)
+    return keep(keypoints.row, landmark, distance, gate=gate)
+
+
+def _exemplars(keypoints: Keypoints, clusters: Clusters, number: int, gate: bool) -> LabelTable:
+    """For each image and landmark the nearest keypoint, among the centroids of the image's pose."""
+    pose = assign_poses(keypoints.codes, clusters)
+    image = np.searchsorted(keypoints.rows, keypoints.row)
+    landmark, distance = label(keypoints.descriptors, pose[image], clusters)
+    kept = keep(keypoints.row, landmark, distance, gate=gate)
     return _table(keypoints, pose, landmark, distance, kept, clusters, number)
 
 
-def _over_segmented(
-    keypoints: Keypoints, kept: NDArray[np.bool_], config: ClusterConfig, seed: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Labels (n,) among M clusters of the kept keypoints, distances (n,), and which of the kept are exemplars of theirs."""
+def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
+    """Labels of landmarks that were chosen among candidates."""
+    centroids, landmark, distance = discover(
+        keypoints.descriptors,
+        keypoints.row,
+        keypoints.points,
+        config.landmarks,
+        candidates=config.candidates * config.landmarks,
+        min_distance=config.spacing,
+        seed=seed,
+        sample=config.sample,
+    )
+    kept = keep(keypoints.row, landmark, distance) & (landmark >= 0)
+    clusters = Clusters(centroids=centroids[None], global_centroids=centroids)
+    return _table(keypoints, assign_poses(keypoints.codes, clusters), landmark, distance, kept, clusters, number)
+
+
+def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
+    """K landmarks; then their exemplars' M clusters, whose exemplars are the labels."""
+    clusters = single_stage(keypoints.descriptors, config, seed)
+    kept = _nearest(keypoints, clusters.global_centroids, config.gate)
     exemplars = keypoints.descriptors[kept]
     centroids = kmeans.fit(exemplars, min(config.segments, len(exemplars)), seed=seed, sample=config.sample)
     segment, distance = kmeans.assign(keypoints.descriptors, centroids)
-    still = kept.copy()
-    still[kept] = keep(keypoints.row[kept], segment[kept], distance[kept])
-    return segment, distance, still
+    kept[kept] = keep(keypoints.row[kept], segment[kept], distance[kept])
+    return _table(keypoints, assign_poses(keypoints.codes, clusters), segment, distance, kept, clusters, number)
 
 
 def _table(

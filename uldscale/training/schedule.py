@@ -95,10 +95,8 @@ class TrainConfig(Settings):
     """Everything that decides what is learned; where it runs is in `runtime`."""
 
     network: NetworkConfig = NetworkConfig()
-    first_keypoints: KeypointConfig = KeypointConfig(dense=True, minimum=48)
-    """Of the first round: a bootstrapped heatmap is smooth, and its 8 or so peaks an image miss too many parts of the object."""
     keypoints: KeypointConfig = KeypointConfig()
-    """Of all later rounds, and of the detector."""
+    """Of all rounds, and of the detector."""
     clusters: ClusterConfig = ClusterConfig()
     losses: LossConfig = LossConfig()
     engine: EngineConfig = EngineConfig()
