@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from uldscale.errors import ModelError
 from uldscale.runtime.cluster import rank, world_size
-from uldscale.runtime.engine import Engine, EngineConfig, make_engine, read_weights
+from uldscale.runtime.engine import Engine, EngineConfig, Rate, make_engine, read_weights
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -41,7 +41,7 @@ class Net(nn.Module):
 
 def engine_of(config: EngineConfig) -> Engine:
     torch.set_num_threads(1)
-    return make_engine(Net(), config, learning_rate=RATE, warmup_steps=WARMUP)
+    return make_engine(Net(), config, Rate(RATE, WARMUP, 1000, 0))
 
 
 def train(engine: Engine, steps: range) -> None:
@@ -158,6 +158,13 @@ def test_the_checkpoint_of_another_stage_is_the_users_turn(tmp_path: Path) -> No
     engine_of(ENGINES["ddp"]).save(str(tmp_path))
     other = Net()
     other.unused.requires_grad_(False)
-    engine = make_engine(other, ENGINES["ddp"], learning_rate=RATE, warmup_steps=WARMUP)
+    engine = make_engine(other, ENGINES["ddp"], Rate(RATE, WARMUP, 1000, 0))
     with pytest.raises(ModelError, match="exp_avg/unused"):
         engine.load(str(tmp_path))
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    rate = Rate(8.0, warmup_steps=4, steps=10, cooldown_steps=3)
+    assert [rate(step) for step in range(10)] == [2, 4, 6, 8, 8, 8, 8, 6, 4, 2]
+    assert [Rate(8.0, 0, 3, 0)(step) for step in range(3)] == [8, 8, 8]
+    assert [Rate(8.0, 2, 3, 3)(step) for step in range(3)] == [4, 4, 2], "a short stage never gets to the top"

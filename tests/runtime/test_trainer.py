@@ -15,7 +15,7 @@ from torch import nn
 from uldscale import files
 from uldscale.errors import DataError, IncompleteError
 from uldscale.runtime.cluster import RuntimeConfig, barrier, gather, rank, world_size
-from uldscale.runtime.engine import EngineConfig, make_engine, read_weights
+from uldscale.runtime.engine import EngineConfig, Rate, make_engine, read_weights
 from uldscale.runtime.trainer import fit
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -26,7 +26,7 @@ STEPS = 6
 def train(folder: str) -> None:
     """A small loop as the real one: finds its checkpoint, trains its share, saves; rank 1 dies once, in step 3."""
     torch.manual_seed(0)
-    engine = make_engine(nn.Linear(4, 1), EngineConfig(), learning_rate=0.1, warmup_steps=2)
+    engine = make_engine(nn.Linear(4, 1), EngineConfig(), Rate(0.1, 2, 1000, 0))
     if saved := files.names(files.join(folder, "checkpoints")):
         engine.load(files.join(folder, "checkpoints", saved[-1]))
     for step in range(engine.steps, STEPS):

@@ -7,6 +7,7 @@ on another number of ranks.
 import logging
 import os
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import safetensors.torch
@@ -39,20 +40,37 @@ class EngineConfig(Settings):
     """Largest norm of the gradient of all weights."""
 
 
+@dataclass(frozen=True)
+class Rate:
+    """Learning rate by step: a linear rise, a plateau, and a linear fall towards 0 at the end."""
+
+    peak: float
+    warmup_steps: int
+    steps: int
+    """Of the whole run."""
+    cooldown_steps: int
+
+    def __call__(self, step: int) -> float:
+        """Rate of a step, counted from 0."""
+        rise = (step + 1) / max(1, self.warmup_steps)
+        fall = (self.steps - step) / (self.cooldown_steps + 1)
+        return self.peak * min(1.0, rise, fall)
+
+
 class Engine(ABC):
-    """A module with Adam (betas 0.9 and 0.999) and a rate that rises linearly over the warm-up, then stays.
+    """A module with Adam (betas 0.9 and 0.999).
 
     Only parameters that require gradients now are trained; one that a step's loss doesn't reach has gradient 0.
     Every rank makes all calls. Call the engine once a step: all that has a gradient happens in the module's forward.
     """
 
-    def __init__(self, module: nn.Module, *, learning_rate: float, warmup_steps: int) -> None:
+    def __init__(self, module: nn.Module, rate: Rate) -> None:
         self.module = module.to(device())
         self.steps = 0
         """Optimizer steps done."""
-        self._learning_rate, self._warmup_steps = learning_rate, warmup_steps
+        self._rate = rate
         self._trained = {name: weight for name, weight in self.module.named_parameters() if weight.requires_grad}
-        self._optimizer = torch.optim.Adam(self._trained.values(), learning_rate, BETAS)
+        self._optimizer = torch.optim.Adam(self._trained.values(), rate.peak, BETAS)
 
     @abstractmethod
     def __call__(self, *args: Any) -> Any:
@@ -60,7 +78,7 @@ class Engine(ABC):
 
     def step(self, loss: Tensor) -> None:
         """One optimizer step; `loss` is the mean over this rank's share of the batch."""
-        self._advance(loss, self._learning_rate * min(1.0, (self.steps + 1) / max(1, self._warmup_steps)))
+        self._advance(loss, self._rate(self.steps))
         self.steps += 1
 
     def save(self, folder: str) -> None:
@@ -110,8 +128,8 @@ class Engine(ABC):
 class TorchEngine(Engine):
     """Plain torch: the reference, and the engine where DeepSpeed is not wanted."""
 
-    def __init__(self, module: nn.Module, config: EngineConfig, *, learning_rate: float, warmup_steps: int) -> None:
-        super().__init__(module, learning_rate=learning_rate, warmup_steps=warmup_steps)
+    def __init__(self, module: nn.Module, config: EngineConfig, rate: Rate) -> None:
+        super().__init__(module, rate)
         self._config = config
         self._forward = self.module
         if world_size() > 1:
@@ -135,8 +153,8 @@ class TorchEngine(Engine):
 class DeepSpeedEngine(Engine):
     """DeepSpeed with ZeRO 0 or 1, without any of its compiled operators."""
 
-    def __init__(self, module: nn.Module, config: EngineConfig, *, learning_rate: float, warmup_steps: int) -> None:
-        super().__init__(module, learning_rate=learning_rate, warmup_steps=warmup_steps)
+    def __init__(self, module: nn.Module, config: EngineConfig, rate: Rate) -> None:
+        super().__init__(module, rate)
         self._sharded = config.zero > 0
         deepspeed = _deepspeed()
         # One bucket as large as the module: the default one takes two gigabytes.
@@ -184,10 +202,10 @@ class DeepSpeedEngine(Engine):
             state["step"].fill_(self.steps)
 
 
-def make_engine(module: nn.Module, config: EngineConfig, *, learning_rate: float, warmup_steps: int) -> Engine:
+def make_engine(module: nn.Module, config: EngineConfig, rate: Rate) -> Engine:
     """The engine that the settings ask for, with the module moved to this rank's device."""
     kind = {"deepspeed": DeepSpeedEngine, "ddp": TorchEngine}[config.kind]
-    return kind(module, config, learning_rate=learning_rate, warmup_steps=warmup_steps)
+    return kind(module, config, rate)
 
 
 def read_weights(folder: str) -> dict[str, Tensor]:

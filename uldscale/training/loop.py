@@ -88,9 +88,7 @@ class Training:
             return position
         self.network.trainable(TRAINED_PARTS[stage])
         objective = Objective(self.network, stage, self.config.losses)
-        engine = make_engine(
-            objective, self.config.engine, learning_rate=settings.learning_rate, warmup_steps=self.config.warmup_steps
-        )
+        engine = make_engine(objective, self.config.engine, self.config.rate(stage))
         if checkpoint and position.step > 0:
             engine.load(checkpoint)
         for steps in self._stretches(stage, position.step):

@@ -17,7 +17,7 @@ from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
 from uldscale.models.keypoints import KeypointConfig
 from uldscale.models.network import NetworkConfig, Part
-from uldscale.runtime.engine import EngineConfig
+from uldscale.runtime.engine import EngineConfig, Rate
 
 
 class Stage(StrEnum):
@@ -104,6 +104,9 @@ class TrainConfig(Settings):
     batch: int = Field(default=12, ge=2)
     """Images of a global batch; each comes in two views."""
     warmup_steps: int = Field(default=1000, ge=0)
+    """Steps at the start of each stage in which the learning rate rises linearly."""
+    cooldown: float = Field(default=0.2, ge=0, le=1)
+    """Share of each stage, at its end, in which the learning rate falls linearly towards 0; the paper has 0."""
     checkpoint_every: int = Field(default=1000, ge=1)
     log_every: int = Field(default=50, ge=1)
     keep_rounds: int = Field(default=4, ge=2)
@@ -125,3 +128,8 @@ class TrainConfig(Settings):
         """Settings of one of the `stages`."""
         settings: StageConfig = getattr(self, stage.value)
         return settings
+
+    def rate(self, stage: Stage) -> Rate:
+        """Learning rate by step of one of the `stages`."""
+        settings = self.of(stage)
+        return Rate(settings.learning_rate, self.warmup_steps, settings.steps, round(self.cooldown * settings.steps))
