@@ -52,6 +52,8 @@ def test_weights_are_the_plain_ones_in_one_file_or_many(tmp_path: Path) -> None:
 
 
 def test_fingerprint_sees_names_and_contents_but_no_order(tmp_path: Path) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text("{}")
     for name in "abc":
         (tmp_path / name).write_bytes(b"same" if name < "c" else b"other")
     found = [fingerprint(str(tmp_path), list(names)) for names in ("ab", "ba", "ac", "a", "b")]

@@ -5,6 +5,7 @@ text_encoder_2 and tokenizer_2).
 """
 
 import hashlib
+import json
 import os
 import re
 from importlib import resources
@@ -15,6 +16,7 @@ import torch
 from huggingface_hub import errors as hub
 from safetensors import SafetensorError
 
+from uldscale import files
 from uldscale.diffusion.architectures import ARCHITECTURES
 from uldscale.errors import ModelError
 
@@ -100,11 +102,19 @@ def read_part(kind: Any, folder: str, part: str, dtype: torch.dtype) -> Any:
 
 
 def fingerprint(folder: str, weights: list[str]) -> str:
-    """sha256 over names and contents of weight files; `weights` are relative to the folder."""
+    """sha256 over weight files and over what is done with them: the settings of their parts and of the noise.
+
+    weights: relative to the folder. Settings that begin with "_" tell who wrote the file and don't count.
+    """
+    parts = {os.path.dirname(name) for name in weights} - {""}
     total = hashlib.sha256()
     for name in sorted(weights):
         with open(os.path.join(folder, name), "rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for name in sorted([*(f"{part}/config.json" for part in parts), "scheduler/scheduler_config.json"]):
+        settings = files.read_json(os.path.join(folder, name))
+        known = {key: value for key, value in settings.items() if not key.startswith("_")}
+        total.update(f"{name} {json.dumps(known, sort_keys=True)}\n".encode())
     return total.hexdigest()
 
 
