@@ -34,6 +34,9 @@ _MODEL_FILES = (
     *(f"{part}/model{shard}.safetensors" for part in _PARTS[3:5] for shard in ("", "-*-of-*")),
 )
 
+# Its HTTP library, and with it the name of this error, changes with the version of the hub's client.
+_BROKEN_CONNECTION: type[BaseException] = hub.HfHubHTTPError.__mro__[1]
+
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 """What libraries raise for files that are not what their names say."""
 
@@ -62,8 +65,14 @@ def _download(model: str, revision: str | None, patterns: list[str]) -> str:
         reason = "is neither a folder here nor a model of the hub; check the name, or log in with `hf auth login`"
     except hub.RevisionNotFoundError:
         reason = f"has no revision {revision!r} on the hub"
-    except OSError as error:
-        reason = f"is neither a folder here nor in the cache, and the hub does not answer: {first_line(error)}"
+    except hub.HFValidationError as error:
+        reason = f"is neither a folder here nor a name that the hub takes: {first_line(error)}"
+    except (OSError, _BROKEN_CONNECTION) as error:
+        trouble = "is neither a folder here nor in the cache, and the hub does not answer"
+        # Only the machine at hand gives its errors a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            trouble = "cannot be kept in the cache of the hub (HF_HOME, which needs space and the right to write)"
+        reason = f"{trouble}: {first_line(error)}"
     raise ModelError(f"model {model!r} {reason}")
 
 
