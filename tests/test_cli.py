@@ -107,6 +107,23 @@ def test_too_few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "feature store" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_the_users_turn(tmp_path: Path) -> None:
+    """On a real file system of 64 KiB, which somebody filled."""
+    images(tmp_path / "images")
+    full = tmp_path / "runs"
+    full.mkdir()
+    mount = ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs -o size=64k none {full}"]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system of their own")
+    fill = f"head -c 65536 /dev/zero > {full}/zeros"
+    run_index = f"exec {sys.executable} -m uldscale.cli index {job(tmp_path)}"
+    done = subprocess.run([*mount[:-1], f"{mount[-1]} && {fill}; {run_index}"], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("uldscale: the disk is full: [Errno 28] No space left on device")
+    assert done.stderr.endswith("; make room and run the command again\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_help_names_every_verb() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "uldscale.cli", "--help"],

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import json
+import os
 import pickle
 import platform
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,19 @@ def test_a_line_torn_by_a_kill(run: RunFolder) -> None:
     for end in range(len(whole)):
         Path(run.metrics).write_bytes(whole + whole[:end])
         assert len(run.read_metrics()) == 1 + (end == len(whole) - 1)
+
+
+def test_a_line_that_the_disk_takes_only_half_of_is_an_error(run: RunFolder) -> None:
+    """Else the next line would be glued to it, and both be lost."""
+    run.log(event="whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(run.metrics) + 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run.log(event="torn", words="more than twenty bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [event["event"] for event in run.read_metrics()] == ["whole"]
 
 
 def test_the_next_run_goes_on_behind_a_torn_line(run: RunFolder) -> None:

@@ -4,12 +4,13 @@
 Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
+import errno
 import sys
 from typing import Annotated
 
 import typer
 
-from uldscale.errors import UldscaleError
+from uldscale.errors import UldscaleError, UserError
 
 app = typer.Typer(
     help="Discover object landmarks without annotations.",
@@ -181,6 +182,11 @@ def main() -> None:
     except UldscaleError as error:
         typer.echo(f"uldscale: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        typer.echo(f"uldscale: the disk is full: {error}; make room and run the command again", err=True)
+        sys.exit(UserError.exit_code)
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise

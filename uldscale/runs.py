@@ -141,9 +141,12 @@ class RunFolder:
 
         One write to the end of the file, so that lines of several threads and processes stay whole.
         """
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **_plain(values)}, allow_nan=False)
+        event_values = {"time": round(time.time(), 3), "event": event, **_plain(values)}
+        line = json.dumps(event_values, allow_nan=False).encode() + b"\n"
         with open(self.metrics, "ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
+            # A disk that is nearly full takes a part of the line and says so only when it is given the rest.
+            while line:
+                line = line[file.write(line) :]
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All events in order; empty before the first. A line that a kill or a full disk tore is skipped."""

@@ -104,10 +104,12 @@ def test_the_unet_of_sdxl_hears_what_its_pipeline_tells_it(sdxl: Path) -> None:
     assert not torch.equal(elsewhere, found)
 
 
-def test_hash_depends_on_all_weights_and_on_nothing_else(ldm: Path, copy: Path) -> None:
+def test_hash_depends_on_all_weights_and_not_on_who_wrote_them(ldm: Path, copy: Path) -> None:
     first = load(ldm).weight_hash
     assert load(copy).weight_hash == first
-    edit_json(copy / "unet/config.json", _name_or_path="elsewhere")
+    edit_json(copy / "unet/config.json", _name_or_path="elsewhere", _diffusers_version="0.1")
+    config = copy / "vae/config.json"
+    config.write_text(json.dumps(dict(reversed(json.loads(config.read_text()).items()))))
     (copy / "unet/notes.txt").write_text("not a weight")
     assert load(copy).weight_hash == first
     hashes = {first}
@@ -117,6 +119,23 @@ def test_hash_depends_on_all_weights_and_on_nothing_else(ldm: Path, copy: Path) 
         save_file({**weights, name: weights[name] + 1}, copy / part)
         hashes.add(load(copy).weight_hash)
     assert len(hashes) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "setting"),
+    [
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}),
+        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}),
+        ("vae/config.json", {"scaling_factor": 0.25}),
+        ("unet/config.json", {"act_fn": "gelu"}),
+        ("text_encoder/config.json", {"hidden_act": "gelu"}),
+    ],
+)
+def test_hash_depends_on_what_is_done_with_the_weights(texts: Path, file: str, setting: dict[str, object]) -> None:
+    before = load(texts).weight_hash
+    edit_json(texts / file, **setting)
+    assert load(texts).weight_hash != before
+    assert Backbone.outline(BackboneConfig(model=str(texts))).weight_hash == load(texts).weight_hash
 
 
 class TestWrong:
@@ -163,7 +182,7 @@ class TestWrong:
 
 def test_a_real_model(shared: Path) -> None:
     model = load(shared / "models/faces68-ldm")
-    assert model.weight_hash.startswith("8a63cfaec9d3")
+    assert model.weight_hash.startswith("4f12fd6640db")
     assert model.prompt_embeds.shape == (1, 1, 32)
     assert (model.pixels_per_cell, model.image_multiple) == (4, 16)
 

@@ -1,5 +1,7 @@
 """Extraction: the law of bytes, the shapes, the arithmetic against plain calls, and what is refused."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from uldscale.diffusion import noising, taps
 from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.diffusion.codec import CodecConfig
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, ModelError
 
 Arrays = dict[str, NDArray[Any]]
 IDS = [f"image{number}" for number in range(7)]
@@ -104,20 +106,52 @@ def test_inversion_calls_the_model_no_more_often_than_it_must(backbone: Backbone
     assert asked == [-1, 0, 20, 40, 60]
 
 
-def test_short_memory_halves_the_batch(backbone: Backbone, images: NDArray[np.uint8]) -> None:
+def test_the_vae_sees_every_image_once(backbone: Backbone, images: NDArray[np.uint8]) -> None:
+    """And not once for every timestep."""
+    seen: list[torch.Tensor] = []
+    with backbone.vae.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
+        make(backbone, batch=4, timesteps=(1, 100, 300)).raw(images, IDS)
+    assert [len(batch) for batch in seen] == [4, 4]
+    torch.testing.assert_close(torch.cat(seen)[:7], torch.from_numpy(images).movedim(-1, 1) / 127.5 - 1)
+
+
+def raises(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+SHORTAGES = {
+    "gpu": raises(torch.OutOfMemoryError("no memory")),
+    "cpu": lambda: torch.empty(1 << 50),
+    "cublas": raises(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+    "cudnn": raises(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")),
+}
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_short_memory_halves_the_batch(backbone: Backbone, images: NDArray[np.uint8], shortage: str) -> None:
     """The features are those of a job that asked for the smaller batch."""
     extractor = make(backbone, batch=8)
 
     def short(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if len(inputs[0]) > 2:
-            raise torch.OutOfMemoryError("no memory")
+            SHORTAGES[shortage]()
 
     expected = make(backbone, batch=2).raw(images, IDS)
-    hook = backbone.unet.register_forward_pre_hook(short)
-    found = extractor.raw(images, IDS)
-    hook.remove()
+    with backbone.unet.register_forward_pre_hook(short):
+        found = extractor.raw(images, IDS)
     assert extractor.batch == 2
     assert all(torch.equal(found[name], expected[name]) for name in NAMES)
+
+
+def test_another_error_halves_nothing(backbone: Backbone, images: NDArray[np.uint8]) -> None:
+    extractor = make(backbone, batch=4)
+    hook = backbone.unet.register_forward_pre_hook(lambda module, inputs: raises(RuntimeError("a bug"))())
+    with hook, pytest.raises(RuntimeError, match="a bug"):
+        extractor.raw(images, IDS)
+    assert extractor.batch == 4
 
 
 def test_memory_too_short_for_one_is_an_error(backbone: Backbone, images: NDArray[np.uint8]) -> None:
@@ -128,6 +162,24 @@ def test_memory_too_short_for_one_is_an_error(backbone: Backbone, images: NDArra
     with pytest.raises(torch.OutOfMemoryError):
         make(backbone, batch=4).raw(images, IDS)
     hook.remove()
+
+
+@pytest.mark.parametrize("weight", [math.nan, 1e30])
+def test_numbers_that_are_not_finite_are_no_features(ldm: Path, images: NDArray[np.uint8], weight: float) -> None:
+    """As codes they would be zeros, and in 16 bits 1e30 is infinite."""
+    broken = Backbone.load(BackboneConfig(model=str(ldm)))
+    codec = fit(make(broken), images, IDS)
+    broken.unet.get_submodule(f"{NAMES[2]}.conv2").bias[3] = weight
+    message = (
+        "gives numbers that are not finite or too large for 16 bits, for one of 'image0' to 'image6'; check its weights"
+    )
+    with pytest.raises(ModelError, match=message):
+        make(broken).sample(images, IDS, 1000)
+    with pytest.raises(ModelError, match=message):
+        make(broken, codec=CodecConfig(kind="none")).encode(images, IDS, {})
+    if math.isnan(weight):
+        with pytest.raises(ModelError, match=message):
+            make(broken).encode(images, IDS, codec)
 
 
 def test_shapes_types_and_specs_agree(backbone: Backbone, images: NDArray[np.uint8]) -> None:
@@ -287,6 +339,11 @@ def test_settings_that_the_model_cannot_meet(backbone: Backbone, images: NDArray
         make(backbone, timesteps=(1, 1000))
     with pytest.raises(ConfigError, match="features.timesteps: 50, but wanted some of -1, 0, 20, ..., 960"):
         make(backbone, mode="inversion", timesteps=(-1, 50))
+    short = replace(backbone, alphas_cumprod=backbone.alphas_cumprod[:49])
+    with pytest.raises(
+        ConfigError, match=f"features.mode: inversion takes 50 steps, but {backbone.name} has 49; use mode"
+    ):
+        make(short, mode="inversion", timesteps=(-1, 0))
     strange = replace(backbone, prediction_type="sample")
     with pytest.raises(ConfigError, match="inversion knows no prediction type 'sample'"):
         make(strange, mode="inversion", timesteps=(-1, 20))

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub import file_download
 
 from uldscale.diffusion import folder
 from uldscale.diffusion.folder import display_name, fingerprint, locate, weight_files
 from uldscale.errors import ModelError
 
 COMMIT = "a" * 40
+BREAKS = b"content of which nothing comes"
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -52,6 +54,8 @@ def test_weights_are_the_plain_ones_in_one_file_or_many(tmp_path: Path) -> None:
 
 
 def test_fingerprint_sees_names_and_contents_but_no_order(tmp_path: Path) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text("{}")
     for name in "abc":
         (tmp_path / name).write_bytes(b"same" if name < "c" else b"other")
     found = [fingerprint(str(tmp_path), list(names)) for names in ("ab", "ba", "ac", "a", "b")]
@@ -99,8 +103,9 @@ class TestHub:
                 for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                if self.command == "GET":
+                if self.command == "GET" and body is not BREAKS:
                     self.wfile.write(body)
+                self.close_connection = body is BREAKS
 
             def log_message(self, *args: object) -> None:
                 """Keeps the test output clean."""
@@ -159,4 +164,32 @@ class TestHub:
     def test_offline(self, requests: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(ModelError, match="model 'owner/ldm' is neither .* nor in the cache, and the hub does not"):
+            locate("owner/ldm")
+
+    @pytest.mark.parametrize("name", ["own--er/x", "a/b.git", "a/" + "x" * 97])
+    def test_a_name_that_the_hub_does_not_take(self, name: str) -> None:
+        with pytest.raises(
+            ModelError, match=f"model '{name}' is neither a folder here nor a name that the hub takes: "
+        ):
+            locate(name)
+
+    def test_a_connection_that_breaks_in_the_middle(
+        self, requests: list[str], files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client tries again five times, a second apart."""
+        monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+        files["unet/config.json"] = BREAKS
+        with pytest.raises(
+            ModelError, match="model 'owner/ldm' is neither .*, and the hub does not answer: "
+        ) as caught:
+            locate("owner/ldm")
+        assert "\n" not in str(caught.value)
+        assert len([path for path in requests if path.endswith("unet/config.json")]) > 2
+
+    def test_a_model_that_the_disk_cannot_hold(self, requests: list[str], tmp_path: Path) -> None:
+        """Here for want of a folder, as it is for want of space."""
+        (tmp_path / "cache").write_text("a file")
+        with pytest.raises(
+            ModelError, match="model 'owner/ldm' cannot be kept in the cache of the hub .*HF_HOME.*: .Errno"
+        ):
             locate("owner/ldm")

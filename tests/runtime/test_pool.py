@@ -15,7 +15,7 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError
 
-from uldscale.errors import IncompleteError, ModelError
+from uldscale.errors import DataError, IncompleteError, ModelError
 from uldscale.runtime.actors import IN_FLIGHT, Worker
 from uldscale.runtime.cluster import RuntimeConfig
 from uldscale.runtime.pool import Finished, Pool
@@ -181,6 +181,40 @@ def test_the_users_turn_comes_at_once(runtime: RuntimeConfig) -> None:
     with pytest.raises(ModelError, match="^weights are not there; download them$"):
         next(run_pool(lambda: NeverReady(ModelError("weights are not there; download them")), range(3), runtime))
     assert time.monotonic() - start < 60
+
+
+def test_a_disk_that_was_away_for_a_moment_costs_an_attempt(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    def fail_once(item: int, attempt: int) -> None:
+        if item == 1 and attempt == 0:
+            raise DataError("images/1.png could be read when it was indexed, but now: stale file handle")
+
+    finished = list(run_pool(lambda: Square(tmp_path, fail_once), range(3), runtime.updated(attempts=2)))
+    assert squares(finished) == {0: 0, 1: 1, 2: 4}
+    assert attempts(tmp_path)[1] == 2
+
+
+def test_it_is_the_users_turn_after_the_last_attempt(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    def fail(item: int, attempt: int) -> None:
+        if item == 1:
+            raise DataError("images/1.png has changed since it was indexed")
+
+    with pytest.raises(DataError, match="^images/1.png has changed since it was indexed$"):
+        list(run_pool(lambda: Square(tmp_path, fail), range(3), runtime.updated(attempts=2)))
+    assert attempts(tmp_path)[1] == 2
+
+
+def test_what_came_while_nobody_looked_is_not_late(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    with Pool(lambda: Square(tmp_path), runtime.updated(attempts=1)) as pool:
+        finished = pool.run(range(6))
+        first = next(finished)
+        pool._config = pool._config.updated(deadline_seconds=0.5)
+        time.sleep(1.5)
+        # Nothing shall be late from here on but what was so before.
+        rest = [next(finished)]
+        pool._config = runtime.updated(attempts=1)
+        rest += finished
+    assert squares([first, *rest]) == {item: item * item for item in range(6)}
+    assert set(attempts(tmp_path).values()) == {1}
 
 
 @dataclass

@@ -18,8 +18,8 @@ LOST = "uldscale: the Ray node of this process has died; the same command goes o
 
 @pytest.fixture
 def job(settings: dict[str, Any], tmp_path: Path) -> Path:
-    """Two hundred images, a shard each: it lasts until somebody ends it."""
-    settings["data"] |= {"train": 190, "test": 10}
+    """Fifty images, a shard each: it lasts until somebody ends it."""
+    settings["data"] |= {"train": 40, "test": 10}
     settings["extract"]["store"] = {"rows_per_shard": 1}
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -46,8 +46,13 @@ def hold_actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return actors
 
 
-def kill_raylet(process: subprocess.Popen[str]) -> None:
-    next(child for child in below(process) if child.name() == "raylet").kill()
+def kill(process: subprocess.Popen[str], server: str) -> None:
+    next(child for child in below(process) if child.name() == server).kill()
+
+
+def finish(verb: str, job: Path, *overrides: str) -> None:
+    done = subprocess.run([*COMMAND, verb, str(job), *overrides], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -62,16 +67,36 @@ def test_ctrl_c(job: Path) -> None:
     assert said.splitlines()[-1] == INTERRUPTED
 
 
-def test_the_raylet_dies(job: Path) -> None:
-    """Without a watch Ray waits for it as long as the deadline of an item."""
+@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
+def test_a_server_of_ray_dies(job: Path, server: str) -> None:
+    """Left alone, Ray waits for the one as long as the deadline of an item, and has the other end the process as a bug."""
     process = started("extract", job, "store.zarr/commits/*.json")
     actors = hold_actors(process)
-    kill_raylet(process)
+    kill(process, server)
     _, said = process.communicate(timeout=120)
     for actor in actors:
         actor.kill()
     assert process.returncode == 3
     assert LOST in said.splitlines()
+    finish("extract", job)
+    assert len(list((job.parent / "runs/small/store.zarr/commits").iterdir())) == 50
+
+
+def test_an_actor_dies(job: Path) -> None:
+    """It is replaced, and what it had in its hands is done again: the store is that of an undisturbed run."""
+    process = started("extract", job, "store.zarr/commits/*.json")
+    (actor,) = hold_actors(process)
+    actor.kill()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    finish("extract", job, "name=undisturbed")
+    assert content(job.parent / "runs/small/store.zarr") == content(job.parent / "runs/undisturbed/store.zarr")
+
+
+def content(store: Path) -> dict[str, bytes]:
+    """All files of a store, but those that say who wrote a shard and when."""
+    paths = [path for path in store.rglob("*") if path.is_file() and "attempts" not in path.parts]
+    return {str(path.relative_to(store)): path.read_bytes() for path in paths}
 
 
 def test_the_raylet_dies_while_training(job: Path) -> None:
@@ -80,7 +105,7 @@ def test_the_raylet_dies_while_training(job: Path) -> None:
     settings["extract"]["store"] = {"rows_per_shard": 50}
     job.write_text(yaml.safe_dump(settings))
     process = started("run", job, "checkpoints/*/state.json")
-    kill_raylet(process)
+    kill(process, "raylet")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 3
     assert LOST in said.splitlines()

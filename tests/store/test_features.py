@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -285,6 +286,33 @@ def test_info_tells_what_is_there(empty: FeatureStore, spec: StoreSpec, write: W
     }
 
 
+class Watched:
+    """A place that notes how many documents were asked for before the first one was waited for."""
+
+    def __init__(self, place: Any) -> None:
+        self._place, self._asked, self.together = place, 0, 0
+
+    def __truediv__(self, path: str) -> Any:
+        return self._place / path
+
+    def read(self, key: str) -> Any:
+        self._asked += 1
+        reading = self._place.read(key)
+        return SimpleNamespace(result=lambda: self._waited(reading))
+
+    def _waited(self, reading: Any) -> Any:
+        self.together = self.together or self._asked
+        return reading.result()
+
+
+def test_info_waits_for_all_attempts_together(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other they take minutes in a bucket."""
+    place = Watched(store._place)
+    monkeypatch.setattr(store._records, "_place", place)
+    assert store.info()["seconds"] == 4.5
+    assert place.together == 3
+
+
 # Damage
 
 
@@ -342,6 +370,16 @@ def test_a_damaged_record_is_found(store: FeatureStore, write: Write) -> None:
     assert store.verify(repair=True) == [1]
     write(store, 1)
     assert store.verify() == []
+
+
+def test_a_damaged_attempt_is_repaired(store: FeatureStore, whole: Path, write: Write, tree: Tree) -> None:
+    (Path(store.root) / "attempts" / "00001.json").write_bytes(b"{")
+    with pytest.raises(StoreError, match=r"damaged attempts/00001.json \(run store verify --repair"):
+        store.info()
+    assert store.verify(repair=True) == [1]
+    write(store, 1)
+    assert store.info()["missing_shards"] == []
+    assert tree(Path(store.root)) == tree(whole)
 
 
 def test_damaged_views_are_not_given_out(store: FeatureStore) -> None:
@@ -408,6 +446,17 @@ def test_a_store_whose_making_was_killed(store: FeatureStore, whole: Path, spec:
     (Path(store.root) / "r16" / "zarr.json").unlink()
     with pytest.raises(StoreError, match="is not a whole feature store, run the job again"):
         FeatureStore.open(store.root)
+    FeatureStore.open_or_create(store.root, spec)
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_a_damaged_array_is_whole_again_after_what_the_error_says(
+    store: FeatureStore, whole: Path, spec: StoreSpec, tree: Tree
+) -> None:
+    (Path(store.root) / "r16" / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"if the zarr.json of an array is damaged, remove that .*r16/zarr.json"):
+        FeatureStore.open_or_create(store.root, spec)
+    (Path(store.root) / "r16" / "zarr.json").unlink()
     FeatureStore.open_or_create(store.root, spec)
     assert tree(Path(store.root)) == tree(whole)
 
@@ -535,11 +584,35 @@ def test_a_codec_without_its_record_does_not_count(
 ) -> None:
     folder = Path(store.root) / "codec"
     (folder / "zarr.json").unlink()
+    shutil.rmtree(Path(store.root) / "commits")
     (folder / "up.0/zarr.json_0123456789abcdef.__lock").write_bytes(b"half")
     assert not store.has_codec
     assert store.read_codec() == {}
     store.write_codec(codec)
-    assert tree(Path(store.root)) == tree(whole)
+    assert tree(Path(store.root)) == without_commits(tree(whole))
+
+
+def test_shards_keep_the_codec_that_they_were_encoded_with(
+    store: FeatureStore, whole: Path, codec: dict[str, NDArray[Any]], write: Write, tree: Tree
+) -> None:
+    """Another fit may be another basis, in which their codes mean something else."""
+    root = Path(store.root)
+    shutil.rmtree(root / "codec")
+    before = tree(root)
+    with pytest.raises(
+        StoreError, match="has 3 shards, but not the codec that they were encoded with; remove its folder"
+    ):
+        store.write_codec({**codec, "up.0/mean": np.zeros(4, np.float32)})
+    assert tree(root) == before
+    shutil.rmtree(root / "commits")
+    store.write_codec(codec)
+    for shard in range(3):
+        write(store, shard)
+    assert tree(root) == tree(whole)
+
+
+def without_commits(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: content for path, content in files.items() if not path.startswith("commits/")}
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "other values"])
@@ -549,9 +622,9 @@ def test_a_damaged_codec_is_an_error(store: FeatureStore, damage: str) -> None:
         path.write_bytes(other.read_bytes())
     else:
         DAMAGES[damage](path)
-    with pytest.raises(StoreError, match="damaged codec; remove its folder codec"):
+    with pytest.raises(StoreError, match="damaged codec; remove its folders codec and commits"):
         store.read_codec()
-    with pytest.raises(StoreError, match="damaged codec; remove its folder codec"):
+    with pytest.raises(StoreError, match="damaged codec; remove its folders codec and commits"):
         store.verify()
 
 

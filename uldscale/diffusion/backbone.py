@@ -46,8 +46,8 @@ class BackboneConfig(Settings):
 class Backbone:
     """A loaded model, in evaluation mode and without gradients.
 
-    name: for people; weight_hash: sha256 of all weights that the features depend on; alphas_cumprod: (training steps,)
-    float32; prompt_embeds: (1, tokens, width); pooled_prompt_embeds: (1, pooled width) for SDXL.
+    name: for people; weight_hash: sha256 of all weights that the features depend on, and of what is done with them;
+    alphas_cumprod: (training steps,) float32; prompt_embeds: (1, tokens, width); pooled_prompt_embeds: (1, pooled width) for SDXL.
     """
 
     name: str

@@ -25,7 +25,10 @@ from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.diffusion.codec import Arrays, CodecConfig
 from uldscale.diffusion.modes import Caller, Part
 from uldscale.diffusion.taps import Tap
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, ModelError
+
+_NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What torch says of memory that is too small where it has no OutOfMemoryError for it."""
 
 MapFunction = Callable[[Tensor], Tensor]
 
@@ -135,8 +138,8 @@ class Extractor:
         while True:
             try:
                 return self._attempt(images, ids, functions)
-            except torch.OutOfMemoryError:
-                if self.batch == 1:
+            except RuntimeError as error:
+                if self.batch == 1 or not _is_short_of_memory(error):
                     raise
                 self.batch //= 2
             torch.cuda.empty_cache()
@@ -146,15 +149,27 @@ class Extractor:
         self, images: NDArray[np.uint8], ids: Sequence[str], functions: Mapping[str, MapFunction]
     ) -> dict[str, Tensor]:
         results: dict[str, Tensor] = {}
+        finite: list[Tensor] = []
         total = len(ids) * len(self.config.timesteps)
         for part in self._parts(images, ids):
+            count = len(range(*part.place.indices(total)))
             for name, function in functions.items():
                 # The padding goes only now: the matrix products of the codec, too, shall always have the same shape.
-                found = function(part.maps[name])[: len(range(*part.place.indices(total)))]
+                found = function(part.maps[name])[:count]
+                finite.append(_is_finite(found if found.is_floating_point() else part.maps[name][:count]))
                 if name not in results:
                     results[name] = found.new_empty(total, *found.shape[1:])
                 results[name][part.place] = found
+        self._require(finite, ids)
         return {name: found.reshape(len(ids), -1, *found.shape[1:]) for name, found in results.items()}
+
+    def _require(self, finite: list[Tensor], ids: Sequence[str]) -> None:
+        # One look at the end of all calls: a GPU would wait for each.
+        if not torch.stack(finite).all():
+            raise ModelError(
+                f"{self.backbone.name} gives numbers that are not finite or too large for 16 bits, for one of {ids[0]!r} to "
+                f"{ids[-1]!r}; check its weights, or set extract.features.backbone.dtype=float32"
+            )
 
     def _parts(self, images: NDArray[np.uint8], ids: Sequence[str]) -> Iterator[Part]:
         latents = self._latents(images)
@@ -190,11 +205,13 @@ class Extractor:
 def _check_timesteps(backbone: Backbone, config: FeatureConfig) -> None:
     steps = len(backbone.alphas_cumprod)
     if config.mode == "inversion":
+        if steps < noising.INVERSION_STEPS:
+            raise ConfigError(
+                f"features.mode: inversion takes {noising.INVERSION_STEPS} steps, but {backbone.name} has {steps}; use mode noise"
+            )
         walk = noising.inversion_timesteps(steps)
-        wrong, wanted = (
-            [t for t in config.timesteps if t not in walk],
-            f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}",
-        )
+        wanted = f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}"
+        wrong = [t for t in config.timesteps if t not in walk]
         if backbone.prediction_type not in ("epsilon", "v_prediction"):
             raise ConfigError(
                 f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
@@ -203,6 +220,15 @@ def _check_timesteps(backbone: Backbone, config: FeatureConfig) -> None:
         wrong, wanted = [t for t in config.timesteps if t >= steps], f"{backbone.name} has 0 to {steps - 1}"
     if wrong:
         raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
+
+
+def _is_short_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def _is_finite(values: Tensor) -> Tensor:
+    # What is not finite stays so in a sum, which is one pass without memory, and without a cast 30 times as fast on a CPU.
+    return values.sum(dtype=torch.float32 if values.dtype == torch.float16 else None).isfinite()
 
 
 def _on_host(values: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -5,6 +5,7 @@ text_encoder_2 and tokenizer_2).
 """
 
 import hashlib
+import json
 import os
 import re
 from importlib import resources
@@ -15,6 +16,7 @@ import torch
 from huggingface_hub import errors as hub
 from safetensors import SafetensorError
 
+from uldscale import files
 from uldscale.diffusion.architectures import ARCHITECTURES
 from uldscale.errors import ModelError
 
@@ -31,6 +33,9 @@ _MODEL_FILES = (
     *(f"{part}/diffusion_pytorch_model{shard}.safetensors" for part in _PARTS[:2] for shard in ("", "-*-of-*")),
     *(f"{part}/model{shard}.safetensors" for part in _PARTS[3:5] for shard in ("", "-*-of-*")),
 )
+
+# Its HTTP library, and with it the name of this error, changes with the version of the hub's client.
+_BROKEN_CONNECTION: type[BaseException] = hub.HfHubHTTPError.__mro__[1]
 
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 """What libraries raise for files that are not what their names say."""
@@ -60,8 +65,14 @@ def _download(model: str, revision: str | None, patterns: list[str]) -> str:
         reason = "is neither a folder here nor a model of the hub; check the name, or log in with `hf auth login`"
     except hub.RevisionNotFoundError:
         reason = f"has no revision {revision!r} on the hub"
-    except OSError as error:
-        reason = f"is neither a folder here nor in the cache, and the hub does not answer: {first_line(error)}"
+    except hub.HFValidationError as error:
+        reason = f"is neither a folder here nor a name that the hub takes: {first_line(error)}"
+    except (OSError, _BROKEN_CONNECTION) as error:
+        trouble = "is neither a folder here nor in the cache, and the hub does not answer"
+        # Only the machine at hand gives its errors a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            trouble = "cannot be kept in the cache of the hub (HF_HOME, which needs space and the right to write)"
+        reason = f"{trouble}: {first_line(error)}"
     raise ModelError(f"model {model!r} {reason}")
 
 
@@ -100,11 +111,19 @@ def read_part(kind: Any, folder: str, part: str, dtype: torch.dtype) -> Any:
 
 
 def fingerprint(folder: str, weights: list[str]) -> str:
-    """sha256 over names and contents of weight files; `weights` are relative to the folder."""
+    """sha256 over weight files and over what is done with them: the settings of their parts and of the noise.
+
+    weights: relative to the folder. Settings that begin with "_" tell who wrote the file and don't count.
+    """
+    parts = {os.path.dirname(name) for name in weights} - {""}
     total = hashlib.sha256()
     for name in sorted(weights):
         with open(os.path.join(folder, name), "rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for name in sorted([*(f"{part}/config.json" for part in parts), "scheduler/scheduler_config.json"]):
+        settings = files.read_json(os.path.join(folder, name))
+        known = {key: value for key, value in settings.items() if not key.startswith("_")}
+        total.update(f"{name} {json.dumps(known, sort_keys=True)}\n".encode())
     return total.hexdigest()
 
 

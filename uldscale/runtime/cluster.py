@@ -3,22 +3,18 @@
 import logging
 import os
 import secrets
-import sys
-import threading
-import time
 from typing import Any
 
-import psutil
 import ray
 import torch
 import torch.distributed
 from pydantic import Field
 
 from uldscale.config import Settings
-from uldscale.errors import ConfigError, IncompleteError
+from uldscale.errors import ConfigError
+from uldscale.runtime.watch import NodeWatch
 
 NAMESPACE = "uldscale"
-WATCH_SECONDS = 1.0
 _OBJECT_STORE_BYTES = 1 << 30
 # Only a floor, so that a later run in the same process finds room without a new Ray.
 _LOGICAL_CPUS = 16
@@ -76,7 +72,7 @@ def connect(runtime: RuntimeConfig) -> None:
         _join(address, quiet)
     else:
         _start_here(runtime, quiet)
-    threading.Thread(target=_watch_node, daemon=True).start()
+    NodeWatch().start()
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
@@ -87,32 +83,6 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
             f"no Ray cluster answers at RAY_ADDRESS={address!r}; give the address of a running one (with "
             "RAY_AUTH_MODE=token when it asks for tokens), or unset it to run on this machine"
         ) from error
-
-
-def _watch_node() -> None:
-    """Leave at once when the Ray node of this process dies; all that counts is at rest.
-
-    Ray itself would wait for it without end or, once it knows, end the process with exit code 1, which says bug.
-    """
-    node, raylet = ray.get_runtime_context().get_node_id(), _own_raylet()
-    while ray.is_initialized():
-        time.sleep(WATCH_SECONDS)
-        dead = raylet is not None and not (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
-        if ray.is_initialized() and (dead or node not in _living_nodes()):
-            sys.stdout.flush()
-            sys.stderr.write("uldscale: the Ray node of this process has died; the same command goes on from here\n")
-            sys.stderr.flush()
-            os._exit(IncompleteError.exit_code)
-
-
-def _own_raylet() -> psutil.Process | None:
-    """The process behind a Ray that this process started: its death shows at once, on a cluster after missed heartbeats."""
-    return next((child for child in psutil.Process().children() if child.name() == "raylet"), None)
-
-
-def _living_nodes() -> set[str]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:

@@ -59,7 +59,8 @@ class Pool:
 
         Raises IncompleteError when items failed `config.attempts` times (after all others are done), when that many
         setups in a row failed, or when the cluster has no place for any actor within the deadline; the first cause is
-        chained. A UserError of a worker is raised as it is, at once: it would be the same on every attempt.
+        chained. A UserError of a worker is raised as it is: that of a setup at once, that of an item after its last attempt,
+        since a disk or a server may be out of order for a moment only.
         """
         self._begin(items)
         while left := len(self._waiting) + sum(len(member.items) for member in self._members):
@@ -93,7 +94,8 @@ class Pool:
         """Wait for one call to end, well or badly, or for a deadline."""
         busy = {member.calls[0][1]: member for member in self._members if member.calls}
         deadline = min(member.since for member in self._timed()) + self._config.deadline_seconds
-        ready: list[Any] = []
+        # What has come while nobody looked is not late.
+        ready, _ = ray.wait(list(busy), timeout=0)
         while not ready and (left := deadline - time.monotonic()) > 0:
             ready, _ = ray.wait(list(busy), timeout=min(left, POLL_SECONDS))
         for reference in ready:
@@ -136,7 +138,7 @@ class Pool:
         self._members.remove(member)
         self._waiting.extendleft(reversed(member.items))
         cause = _cause(error)
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError) and self._is_final(item):
             raise cause from error
         if item in (STARTED, SETUP):
             self._setup_failed(error)
@@ -146,6 +148,9 @@ class Pool:
             self._waiting.appendleft(item)
         else:
             self._item_failed(item, error)
+
+    def _is_final(self, item: Any) -> bool:
+        return item in (STARTED, SETUP) or self._tries[item] + 1 >= self._config.attempts
 
     def _setup_failed(self, error: Exception) -> None:
         self._failed_setups += 1

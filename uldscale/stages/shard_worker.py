@@ -4,6 +4,7 @@ It is a plain object, which the pool wraps in an actor and calls from several th
 images of the next are read and the last one is written.
 """
 
+import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,11 @@ from uldscale.data.index import ImageIndex
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.noising import view_id
+from uldscale.errors import ModelError
 from uldscale.models.views import ViewConfig, render_views, view_matrices
 from uldscale.runtime.cluster import device
 from uldscale.store.features import FeatureStore
-from uldscale.store.spec import StoreConfig
+from uldscale.store.spec import StoreConfig, StoreSpec
 
 Result = TypeVar("Result")
 
@@ -77,12 +79,13 @@ class ShardWorker:
         self._model = ThreadPoolExecutor(1)
 
     def setup(self) -> None:
-        """Load the diffusion model and open the store."""
+        """Load the diffusion model and open the store. Raises ModelError for other weights than those of the store."""
         features = self._config.features
-        self._extractor = Extractor(Backbone.load(features.backbone, device()), features)
         self._store = FeatureStore.open(self._blueprint.root)
+        backbone = Backbone.load(features.backbone, device())
+        _require_weights(backbone, self._store.spec)
+        self._extractor = Extractor(backbone, features)
         self._index = ImageIndex.read(self._blueprint.index)
-        self._attempt = f"{time.time_ns():020d}"
 
     def process(self, item: int | CodecSample) -> ShardDone | dict[str, NDArray[np.float16]]:
         """Write one shard, or return sampled pixels (n, Cin) by tap."""
@@ -94,13 +97,14 @@ class ShardWorker:
         return self._model.submit(self._extractor.sample, crops, names, item.pixels).result()
 
     def _write(self, shard: int) -> ShardDone:
-        start = time.monotonic()
+        # Of this shard and not of this worker: one that was ready earlier may well do a shard again later.
+        start, attempt = time.monotonic(), f"{time.time_ns():020d}"
         rows = self._store.rows_of(shard)
         usable = {row: found.id for row in rows if (found := self._index.row(row)).status == "ok"}
         matrices = np.tile(np.eye(3, dtype=np.float32), (len(rows), self._store.spec.num_views, 1, 1))
         views = [self._views(row, image, matrices[row - rows.start]) for row, image in usable.items()]
         features, seconds = self._model.submit(_timed, self._features, rows, usable, views).result()
-        self._store.write_shard(shard, features, matrices, attempt=self._attempt, seconds=time.monotonic() - start)
+        self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=time.monotonic() - start)
         return ShardDone(seconds, self._extractor.batch)
 
     def _views(self, row: int, image: str, matrices: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -129,6 +133,15 @@ class ShardWorker:
 
     def _crop(self, row: int) -> NDArray[np.uint8]:
         return self._index.load(row, self._blueprint.image_size)
+
+
+def _require_weights(backbone: Backbone, spec: StoreSpec) -> None:
+    """Every machine finds the model by itself: its folder may hold another one, and a branch of the hub may have moved."""
+    if backbone.weight_hash != spec.weight_hash:
+        raise ModelError(
+            f"{backbone.name} on {platform.node()} has weights {backbone.weight_hash[:12]}, but the store was made with "
+            f"{spec.weight_hash[:12]}; give all machines the same model folder, or pin extract.features.backbone.revision"
+        )
 
 
 def _timed(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:

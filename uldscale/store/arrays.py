@@ -72,7 +72,12 @@ def group(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def read_document(place: Any, key: str) -> Any:
     """Parsed JSON document, None when it is not there. Raises ValueError when it is damaged."""
-    found = place.read(key).result()
+    return parsed(place.read(key))
+
+
+def parsed(reading: Any) -> Any:
+    """JSON document that is on its way, None when it is not there. Raises ValueError when it is damaged."""
+    found = reading.result()
     return json.loads(found.value) if found.state == "value" else None
 
 

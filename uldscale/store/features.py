@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
 from uldscale.store import arrays, bundle, places
+from uldscale.store.records import REPAIR, Records, attempt_key, commit_key
 from uldscale.store.spec import StoreSpec
 
-_REPAIR = "run store verify --repair, then the same job again"
+_ANEW = "has a damaged codec; remove its folders codec and commits and run the job again to extract anew"
 
 
 class FeatureStore:
@@ -32,6 +33,7 @@ class FeatureStore:
         self.spec = spec
         self._place = place
         self._content = content
+        self._records = Records(root, place)
 
     @classmethod
     def open_or_create(cls, root: str, spec: StoreSpec) -> Self:
@@ -40,7 +42,8 @@ class FeatureStore:
         with places.speaking_of(root, "cannot become a feature store"):
             arrays.add_document(place, "zarr.json", arrays.group({"uldscale": spec.to_json()}))
         _require_spec(root, place, spec)
-        with places.speaking_of(root, "cannot become a feature store"):
+        advice = "if the zarr.json of an array is damaged, remove that file and run the job again"
+        with places.speaking_of(root, f"cannot become a feature store ({advice})"):
             return cls(root, spec, place, open_content(place, spec, create=True))
 
     @classmethod
@@ -54,15 +57,19 @@ class FeatureStore:
     @property
     def has_codec(self) -> bool:
         """Whether a codec was written."""
-        with places.speaking_of(self.root, "has a damaged codec"):
+        with places.speaking_of(self.root, _ANEW):
             return bundle.known(self._place / "codec/") is not None
 
     def write_codec(self, codec: Mapping[str, NDArray[Any]]) -> None:
-        """Write the arrays of the codec by flat names such as "<tap>/mean". Raises StoreError when another is there."""
+        """Write the arrays of the codec by flat names such as "<tap>/mean".
+
+        Raises StoreError when another is there, or shards of one that is gone.
+        """
         place, size = self._place / "codec/", sum(array.nbytes for array in codec.values())
         with places.speaking_of(self.root, "did not take the codec", size):
             known = bundle.known(place)
             if known is None:
+                self._require_no_shards()
                 bundle.write(place, codec)
             elif known != bundle.record_of(codec):
                 raise StoreError(
@@ -71,9 +78,7 @@ class FeatureStore:
 
     def read_codec(self) -> dict[str, NDArray[Any]]:
         """The arrays of the codec; empty when none was written. Raises StoreError when they are damaged."""
-        with places.speaking_of(
-            self.root, "has a damaged codec; remove its folder codec and run the job again to fit it anew"
-        ):
+        with places.speaking_of(self.root, _ANEW):
             return bundle.read(self._place / "codec/")
 
     def scales(self) -> dict[str, NDArray[np.float32]]:
@@ -91,9 +96,7 @@ class FeatureStore:
 
     def missing_shards(self) -> list[int]:
         """Shards without a commit record."""
-        with places.speaking_of(self.root, "cannot be listed"):
-            done = set(arrays.names(self._place / "commits/"))
-        return [shard for shard in range(self.spec.num_shards) if _record_name(shard) not in done]
+        return self._records.missing(self.spec.num_shards)
 
     def require_complete(self) -> None:
         """Raises IncompleteError that names the missing shards."""
@@ -116,19 +119,19 @@ class FeatureStore:
         record = self._record(shard, block)
         if self._settled(shard, record, attempt):
             return
-        name, size = _record_name(shard), sum(array.nbytes for array in block.values())
+        size = sum(array.nbytes for array in block.values())
         with places.speaking_of(self.root, f"did not take shard {shard}", size):
-            arrays.sweep(self._place, f"*/c/{shard}/**/*", f"*/{name}")
+            arrays.sweep(self._place, f"*/c/{shard}/**/*", commit_key(shard), attempt_key(shard))
             writes = [self._part(array, shard).write(content) for array, content in block.items()]
             # All come to rest before an error leaves: none may land in the middle of the next attempt.
             for failure in [write.exception() for write in writes]:
                 if failure is not None:
                     raise failure
-            arrays.write_document(self._place, f"attempts/{name}", {"attempt": attempt, "seconds": round(seconds, 3)})
+            arrays.write_document(self._place, attempt_key(shard), {"attempt": attempt, "seconds": round(seconds, 3)})
         # Someone may have removed the store or made another one in its place; a record there would vouch for strangers.
         _require_spec(self.root, self._place, self.spec)
         with places.speaking_of(self.root, f"did not take shard {shard}"):
-            alone = arrays.add_document(self._place, f"commits/{name}", record)
+            alone = arrays.add_document(self._place, commit_key(shard), record)
         if not alone and not self._settled(shard, record, attempt):
             raise StoreError(
                 f"{self.root}: two attempts wrote different content to shard {shard}; run the same job again"
@@ -137,7 +140,7 @@ class FeatureStore:
     def views(self) -> NDArray[np.float32]:
         """(N, V, 3, 3) unit coordinates of view 0 to those of each view. Raises IncompleteError, StoreError."""
         self.require_complete()
-        with places.speaking_of(self.root, f"is damaged ({_REPAIR})"):
+        with places.speaking_of(self.root, f"is damaged ({REPAIR})"):
             matrices: NDArray[np.float32] = self._content["views"][: self.spec.num_rows].read().result()
         return matrices
 
@@ -151,14 +154,14 @@ class FeatureStore:
         missing = set(self.missing_shards())
         bad = [shard for shard in range(self.spec.num_shards) if shard not in missing and not self._is_sound(shard)]
         for shard in bad if repair else []:
-            self._drop(shard)
+            self._records.drop(shard)
         return bad
 
     def info(self) -> dict[str, Any]:
         """What the store holds, as JSON values; bytes and seconds are those of the finished shards. Raises StoreError."""
         missing = self.missing_shards()
         done = sorted(set(range(self.spec.num_shards)) - set(missing))
-        attempts = [self._read(f"attempts/{_record_name(shard)}") or {"seconds": 0.0} for shard in done]
+        seconds = sum(attempt["seconds"] for attempt in self._records.attempts(done))
         with places.speaking_of(self.root, "cannot be listed"):
             usage = arrays.usage(self._place)
         return {
@@ -167,7 +170,7 @@ class FeatureStore:
             "missing_shards": missing,
             "bytes": sum(len(self.rows_of(shard)) for shard in done) * self.spec.row_bytes,
             **usage,
-            "seconds": round(sum(attempt["seconds"] for attempt in attempts), 3),
+            "seconds": round(seconds, 3),
             "arrays": {name: list(self.spec.shape(name)) for name in self.spec.resolutions},
             "spec": self.spec.to_json(),
         }
@@ -188,22 +191,23 @@ class FeatureStore:
 
     def _settled(self, shard: int, record: dict[str, Any], attempt: str) -> bool:
         """Whether this content is committed. The record of other content is dropped, unless it is a later attempt's."""
-        known = self._read(f"commits/{_record_name(shard)}")
+        known = self._records.commit(shard)
         if known is None or known == record:
             return known is not None
-        owner = (self._read(f"attempts/{_record_name(shard)}") or {"attempt": ""})["attempt"]
+        owner = self._records.attempts([shard])[0]["attempt"]
         if owner > attempt:
             raise StoreError(
                 f"{self.root}: shard {shard} of attempt {attempt} is not what the later attempt {owner} committed"
             )
-        self._drop(shard)
+        self._records.drop(shard)
         return False
 
     def _is_sound(self, shard: int) -> bool:
         try:
             reading = {name: self._part(name, shard).read() for name in self._content}
             found = self._record(shard, {name: future.result() for name, future in reading.items()})
-            return bool(arrays.read_document(self._place, f"commits/{_record_name(shard)}") == found)
+            arrays.read_document(self._place, attempt_key(shard))
+            return bool(arrays.read_document(self._place, commit_key(shard)) == found)
         except ValueError as error:
             if places.is_damage(error):
                 return False
@@ -213,13 +217,13 @@ class FeatureStore:
     def _part(self, name: str, shard: int) -> Any:
         return self._content[name][shard * self.spec.shard_rows : (shard + 1) * self.spec.shard_rows]
 
-    def _read(self, key: str) -> Any:
-        with places.speaking_of(self.root, f"has a damaged {key} ({_REPAIR})"):
-            return arrays.read_document(self._place, key)
-
-    def _drop(self, shard: int) -> None:
-        with places.speaking_of(self.root, f"keeps the record of shard {shard}"):
-            arrays.remove_document(self._place, f"commits/{_record_name(shard)}")
+    def _require_no_shards(self) -> None:
+        done = self.spec.num_shards - len(self.missing_shards())
+        if done:
+            raise StoreError(
+                f"{self.root} has {done} shards, but not the codec that they were encoded with; "
+                "remove its folder commits and run the job again to extract anew"
+            )
 
 
 def open_content(place: Any, spec: StoreSpec, context: Any = None, *, create: bool = False) -> dict[str, Any]:
@@ -255,7 +259,3 @@ def _read_spec(root: str, place: Any) -> StoreSpec:
         raise StoreError(
             f"{root} holds a Zarr group that this version of uldscale did not write ({error}); use another folder"
         ) from error
-
-
-def _record_name(shard: int) -> str:
-    return f"{shard:05d}.json"
