@@ -1,14 +1,22 @@
 """Extraction: what is stored and told of the codec, and what another codec changes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from uldscale.data.index import ImageIndex
+from uldscale.diffusion.backbone import Backbone
+from uldscale.errors import UserError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
+from uldscale.runs import RunFolder
+from uldscale.stages.extract import store_spec
 from uldscale.stages.inspect_store import print_info
+from uldscale.stages.zero_shot import zero_shot
+from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
 
@@ -46,3 +54,14 @@ def test_int8_and_float16_differ_in_rounding_alone(settings: dict[str, Any]) -> 
     codes, levels = (FeatureReader(store).read(rows, np.ones_like(rows)) for store in stores)
     for name, maps in levels.items():
         assert (np.abs(maps.astype(np.float32).clip(-127, 127) - codes[name]) <= 0.5 + 2**-5).all()
+
+
+def test_zero_shot_wants_a_moved_view(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings["extract"]["views"]["count"] = 1
+    job = Job.model_validate(settings)
+    index = ImageIndex.build(job.data)
+    outline = Backbone.outline(job.extract.features.backbone)
+    spec = store_spec(job.extract, outline, job.data.size, num_rows=len(index), index=index.fingerprint())
+    store = FeatureStore.open_or_create(str(tmp_path / "store"), spec)
+    with pytest.raises(UserError, match=r"has 1 view of each image; set extract\.views\.count to 2 or more"):
+        zero_shot(job.zero_shot, index, store, 0.1, RunFolder(str(tmp_path / "run")))
