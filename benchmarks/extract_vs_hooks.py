@@ -48,7 +48,7 @@ from uldscale.store.spec import StoreConfig
 Images = NDArray[np.uint8]
 TIMESTEPS = (101, 261)
 PER_SHARD = 4
-ENVIRONMENT = environment.of_worker(os.cpu_count() or 1)
+ENVIRONMENT = environment.of_worker(os.cpu_count() or 1, gpus=0)
 
 
 def plain(backbone: Backbone, images: Images, ids: list[str]) -> dict[str, list[Tensor]]:
