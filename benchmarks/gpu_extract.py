@@ -127,7 +127,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
 
 def peak(name: str) -> float:
     """Dense bfloat16 operations a second."""
-    return GPUS[name].teraflops * 1e12
+    return GPUS[name].bfloat16 * 1e12
 
 
 def known_gpu() -> str:
