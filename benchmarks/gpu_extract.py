@@ -6,18 +6,19 @@ Stable Diffusion 1.5 at 512 px with random weights, bfloat16, all taps. Ours is 
 product in its own threads: JPEG files are decoded, encoded by the VAE and the UNet, projected, quantised and written to a
 store on the local disk. The plain ways hook the whole UNet, have their images on the GPU already and copy float16 maps to
 the host: `plain` one image and one timestep at a time, `plain_best` in batches, channels last, with torch.compile. MFU is
-the model's FLOPs (a multiply-add counts as two) over the peak of the data sheet; model_share is the share of time in which
-the model had work. Rounds alternate; medians count. Prints one JSON line.
+the model's FLOPs (a multiply-add counts as two) over the peak of the data sheet; gpu_busy is the share of time in which a
+kernel ran, as the driver counts it (nvidia-smi, ten times a second). Rounds alternate; medians count. Prints one JSON line.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.models.views import ViewConfig
 from uldscale.runtime.actors import IN_FLIGHT
 from uldscale.stages.plan import GPUS
-from uldscale.stages.shard_worker import ExtractConfig, ShardDone, ShardWorker
+from uldscale.stages.shard_worker import ExtractConfig, ShardWorker
 from uldscale.store.spec import StoreConfig
 
 PLAIN_IMAGES = 8
@@ -60,14 +61,27 @@ def plain(backbone: Backbone, images: Tensor, timesteps: tuple[int, ...], batch:
         hook.remove()
 
 
-def shards(worker: ShardWorker, store: Path, count: int) -> tuple[float, float]:
-    """Seconds of all shards, and of them in the model."""
+def shards(worker: ShardWorker, store: Path, count: int) -> None:
+    """Extract all images anew, as an actor does."""
     for record in (store / "commits").glob("*.json"):
         record.unlink()
-    start = time.perf_counter()
     with ThreadPoolExecutor(IN_FLIGHT) as threads:
-        done: list[ShardDone] = list(threads.map(worker.process, range(count)))
-    return time.perf_counter() - start, sum(shard.compute_seconds for shard in done)
+        list(threads.map(worker.process, range(count)))
+
+
+@contextmanager
+def watched(shares: list[float]) -> Iterator[None]:
+    """Adds the share of time in which the GPU ran a kernel while the context lasts."""
+    card = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+    with subprocess.Popen(["nvidia-smi", "-i", card, *query], stdout=subprocess.PIPE, text=True) as sampler:
+        try:
+            yield
+        finally:
+            sampler.terminate()
+        samples = [int(line) for line in sampler.communicate()[0].split()]
+    assert samples, "a round ended before nvidia-smi said anything; give more --images"
+    shares.append(float(np.mean(samples)) / 100)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -96,29 +110,26 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     crops = np.stack([index.load(row, given.size) for row in range(PLAIN_IMAGES)])
     images = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float() / 127.5 - 1
     many = images.repeat(given.images // PLAIN_IMAGES, 1, 1, 1)
-    plain_ways: dict[str, tuple[int, Callable[[], object]]] = {
+    ways: dict[str, tuple[int, Callable[[], object]]] = {
+        "uldscale": (given.images, partial(shards, worker, folder / "store.zarr", given.shards)),
         "plain": (PLAIN_IMAGES, partial(plain, single, images, timesteps, 1)),
         "plain_best": (len(many), partial(plain, batched, many, timesteps, PLAIN_IMAGES)),
     }
-    store = folder / "store.zarr"
-    shards(worker, store, given.shards)
-    for _, work in plain_ways.values():
+    for _, work in ways.values():
         work()
-    spent: dict[str, list[float]] = {name: [] for name in ("uldscale", *plain_ways)}
-    shares = []
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    busy: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(given.rounds):
-        total, modelled = shards(worker, store, given.shards)
-        spent["uldscale"].append(total / given.images)
-        shares.append(modelled / total)
-        for name, (count, work) in plain_ways.items():
-            spent[name].append(seconds(work) / count)
+        for name, (count, work) in ways.items():
+            with watched(busy[name]):
+                spent[name].append(seconds(work) / count)
     rates = {name: 1 / float(np.median(values)) for name, values in spent.items()}
     flops = cost.measure(features, Backbone.outline(features.backbone, weights=False), given.size).flops
     return {
         "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
-        "uldscale_over": {name: round(rates["uldscale"] / rates[name], 2) for name in plain_ways},
+        "uldscale_over": {name: round(rates["uldscale"] / rate, 2) for name, rate in rates.items() if name != "uldscale"},
         "mfu": {name: round(rate * flops / peak(given.gpu), 3) for name, rate in rates.items()},
-        "model_share": round(float(np.median(shares)), 3),
+        "gpu_busy": {name: round(float(np.median(shares)), 3) for name, shares in busy.items()},
         "tflop_per_image": round(flops / 1e12, 2),
         "batch": worker._extractor.batch, "compiled": features.compile, "timesteps": len(timesteps), "size": given.size,
         "images": given.images, "rounds": given.rounds, "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
@@ -127,13 +138,13 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
 
 def peak(name: str) -> float:
     """Dense bfloat16 operations a second."""
-    return GPUS[name].teraflops * 1e12
+    return GPUS[name].bfloat16 * 1e12
 
 
 def known_gpu() -> str:
-    """The entry of the plan's table that the device's name contains."""
-    device = torch.cuda.get_device_name().lower() if torch.cuda.is_available() else ""
-    return next((name for name in sorted(GPUS, reverse=True) if name in device), "")
+    """The entry of the plan's table that is a word of the device's name, such as NVIDIA A100-SXM4-80GB."""
+    words = torch.cuda.get_device_name().lower().replace("-", " ").split() if torch.cuda.is_available() else []
+    return next((name for name in GPUS if name in words), "")
 
 
 def main() -> None:

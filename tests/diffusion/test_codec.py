@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from uldscale.diffusion.codec import LEVELS, TapCodec, fit, pack, quality, unpack
+from uldscale.diffusion.codec import LEVELS, Quality, TapCodec, fit, pack, pack_quality, quality, unpack
 
 
 def samples(n: int = 4000, stretch: tuple[float, ...] = (8, 4, 2, 1, 0.5, 0.1), seed: int = 0) -> NDArray[np.float32]:
@@ -52,6 +52,11 @@ def test_known_codes() -> None:
     assert codes.dtype == torch.int8
     assert codes.flatten().tolist() == [4, 3]
     assert codec.decode(codes).flatten().tolist() == pytest.approx([4.0, 2.0])
+    levels = codec.encode(features, "float16")
+    assert levels.dtype == torch.float16
+    assert levels.flatten().tolist() == pytest.approx([4.0, 3.2], rel=2**-11)
+    assert codec.decode(levels).dtype == torch.float32
+    assert codec.decode(levels).flatten().tolist() == pytest.approx([4.2, 2.0], rel=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,6 +79,14 @@ def test_round_trip_of_all_channels_errs_by_half_a_level() -> None:
     assert (error <= codec.scales[:, None, None] * 0.501)[~clipped].all()
 
 
+def test_int8_is_float16_clipped_and_rounded() -> None:
+    codec, maps = fit(samples(4000), 4), maps_of(samples(4000))
+    levels = codec.encode(maps, "float16").float()
+    assert levels.abs().max() > LEVELS
+    # Half a level, and what float16 leaves of a number below 128.
+    assert ((levels.clamp(-LEVELS, LEVELS) - codec.encode(maps)).abs() <= 0.5 + 2**-5).all()
+
+
 def test_channels_are_capped_at_those_of_the_tap() -> None:
     assert fit(samples(), 64).basis.shape == (6, 6)
     assert fit(samples(), 64).encode(maps_of(samples())).shape[2] == 6
@@ -85,7 +98,8 @@ def test_quality_on_held_out_pixels_has_a_known_answer() -> None:
     found = quality(fit(samples(20_000), 2), samples(20_000, seed=1))
     assert found.explained == pytest.approx(kept, abs=3e-3)
     assert 1 - found.explained <= found.error < 1 - found.explained + 1e-3
-    assert quality(fit(samples(), 6), samples(seed=1)).error < 1e-3
+    whole = fit(samples(), 6)
+    assert quality(whole, samples(seed=1), "float16").error < 2.0**-22 < quality(whole, samples(seed=1)).error < 1e-3
 
 
 def test_a_dead_channel_gives_finite_codes() -> None:
@@ -117,3 +131,11 @@ def test_pack_and_unpack_are_inverse() -> None:
     assert all(torch.equal(vars(codec)[name], vars(again)[name]) for name in vars(codec))
     with pytest.raises(KeyError):
         unpack(arrays, "up_blocks.0.resnets.2")
+
+
+def test_quality_is_stored_beside_the_codec() -> None:
+    found = pack_quality({"up.0": Quality(explained=0.123456789, error=0.9)})
+    assert {name: (array.shape, float(array)) for name, array in found.items()} == {
+        "up.0/explained": ((), pytest.approx(0.12346, rel=1e-6)),
+        "up.0/error": ((), pytest.approx(0.9)),
+    }

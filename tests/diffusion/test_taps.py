@@ -1,11 +1,14 @@
 """Taps: the golden list of SD 1.5, the right tensor, and a cut that changes nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from uldscale.diffusion.taps import Tap, compile_blocks, describe, read, read_whole, select
 from uldscale.errors import ConfigError
@@ -124,3 +127,30 @@ def test_compiled_blocks_give_the_same_maps(ldm: Path, call: Call) -> None:
     assert unet.get_submodule(NAMES[0])._compiled_call_impl is None
     for name in plain:
         torch.testing.assert_close(compiled[name], plain[name], atol=1e-5, rtol=1e-4)
+
+
+def test_every_shape_is_compiled(ldm: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the thread of the model, and beyond the 8 shapes after which torch runs a block as it is."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    unet = UNet2DConditionModel.from_pretrained(ldm / "unet", low_cpu_mem_usage=False).float().eval()
+    compile_blocks(unet, NAMES)
+    torch.compiler.reset()
+    counters.clear()
+    latents, timesteps, condition = call
+
+    def run(batch: int) -> int:
+        text = condition["encoder_hidden_states"][:1].expand(batch, -1, -1)
+        with torch.inference_mode():
+            read(
+                unet,
+                NAMES,
+                latents[:1].expand(batch, -1, -1, -1),
+                timesteps[:1].expand(batch),
+                {"encoder_hidden_states": text},
+            )
+        return int(counters["frames"]["ok"])
+
+    with ThreadPoolExecutor(1) as model:
+        compiled = [model.submit(run, batch).result() for batch in range(1, 13)]
+    assert compiled == [compiled[0] * batch for batch in range(1, 13)]
+    assert counters["frames"]["total"] == compiled[-1] > 0

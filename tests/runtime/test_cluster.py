@@ -1,6 +1,8 @@
 """Ray on this machine, and collectives between two real processes."""
 
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,45 @@ def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="asks for 2 GPUs at once, but this machine has 1"):
         connect(RuntimeConfig(workers=2, gpus_per_worker=0.5, gpus_for_clustering=1))
+
+
+GPU_THAT_TORCH_CANNOT_USE = """
+import os, ray
+from ray import cloudpickle
+from uldscale.runtime.cluster import RuntimeConfig, connect, device
+from uldscale.runtime.pool import Pool
+
+ray_init = ray.init
+ray.init = lambda **settings: ray_init(**settings, num_gpus=1)
+
+class Worker:
+    def setup(self):
+        import torch
+        torch.cuda.is_available = lambda: False
+        self.device = device()
+    def process(self, item):
+        return self.device.type, os.environ["CUDA_VISIBLE_DEVICES"]
+
+for gpus in (0, 1):
+    runtime = RuntimeConfig(gpus_per_actor=gpus)
+    connect(runtime)
+    with Pool(Worker, runtime) as pool:
+        print([done.result for done in pool.run([0])])
+"""
+
+
+def test_a_gpu_is_computed_on_by_those_who_reserve_it_or_by_none() -> None:
+    """Whoever reserves none sees none and is told so; whoever reserves one that torch cannot use is no CPU actor in disguise."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    run = subprocess.run(
+        [sys.executable, "-c", GPU_THAT_TORCH_CANNOT_USE], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert run.stdout == "[('cpu', '')]\n"
+    assert "uldscale: this run leaves all GPUs of Ray idle (1); set runtime.gpus_per_actor=1" in run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"uldscale\.errors\.ConfigError: Ray gave this process a GPU on .*, which torch .* cannot use; .*", last
+    )
 
 
 def test_a_process_alone_is_a_world_of_one() -> None:

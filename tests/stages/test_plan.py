@@ -1,17 +1,21 @@
 """The plan agrees with what is then written."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.cost import measure
 from uldscale.errors import ConfigError
 from uldscale.job import Job
+from uldscale.models.network import Network
 from uldscale.pipeline import Pipeline
 from uldscale.stages.extract import store_spec
-from uldscale.stages.plan import print_plan
+from uldscale.stages.plan import print_plan, training_flops
 
 
 def test_bytes_and_objects_are_those_of_the_store(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -48,6 +52,50 @@ def test_plan_names_what_it_costs(settings: dict[str, Any], capsys: pytest.Captu
     job = Job.model_validate(settings)
     print_plan(job.data, job.extract, job.train, 1, "h100")
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert list(lines) == ["images", "store", "objects", "extraction", "training", "reading"]
+    assert list(lines) == ["images", "store", "objects", "extraction", "schedule", "training", "reading"]
     assert lines["images"].startswith("24 in 2 views, 1 timesteps, 4 taps")
-    assert lines["training"].startswith("16 steps of 4 images")
+    assert lines["schedule"] == "16 steps of 4 images in 2 views, 4 rounds of labels over 16 images"
+
+
+@pytest.mark.parametrize(("dtype", "bf16"), [("float32", True), ("bfloat16", False)])
+def test_hours_and_money_are_those_of_the_precision(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str], dtype: str, bf16: bool
+) -> None:
+    """On an a100 float32 has a sixteenth of the peak; many images and steps, so that figures have digits."""
+    settings["data"] |= {"train": 500_000}
+    settings["extract"]["features"]["backbone"]["dtype"] = dtype
+    settings["train"] |= {"engine": {"bf16": bf16}, "bootstrap": {"steps": 10_000_000, "learning_rate": 1e-3}}
+    job = Job.model_validate(settings)
+    print_plan(job.data, job.extract, job.train, 1, "a100")
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    for name, precision in (("extraction", dtype), ("training", "bfloat16" if bf16 else "float32")):
+        words = re.fullmatch(
+            rf"([\d,.]+) (T|P)FLOP, ([\d,.]+) (hours|seconds) of one a100 at 40% of its {precision} peak, \$([\d,.]+) at \$3 an hour",
+            lines[name],
+        )
+        assert words is not None, lines[name]
+        flops, hours, dollars = (float(words[number].replace(",", "")) for number in (1, 3, 5))
+        flops *= {"T": 1e12, "P": 1e15}[words[2]]
+        hours /= {"hours": 1, "seconds": 3600}[words[4]]
+        assert hours == pytest.approx(
+            flops / (0.4 * {"bfloat16": 312e12, "float32": 19.5e12}[precision]) / 3600, rel=0.05
+        )
+        assert dollars == pytest.approx(3 * hours, abs=0.2)
+
+
+def test_flops_of_training_against_a_count_of_the_real_network(settings: dict[str, Any]) -> None:
+    """Forward and backward passes of the network with all that a D-ULD++ step trains, and passes of a round, counted as they run."""
+    job = Job.model_validate(settings)
+    outline = Backbone.outline(job.extract.features.backbone, weights=False)
+    spec = store_spec(job.extract, outline, job.data.size, num_rows=24, index="")
+    scales = {name: torch.rand(len(taps), taps[0].channels) for name, taps in spec.resolutions.items()}
+    network = Network(scales, len(spec.timesteps), job.train.network)
+    features = {name: torch.rand(2 * 4, *spec.shape(name)[2:]) for name in spec.resolutions}
+    with FlopCounterMode(display=False) as step:
+        outputs = network(features)
+        (outputs.logits.sum() + outputs.descriptors.square().sum()).backward()
+    with FlopCounterMode(display=False) as view, torch.no_grad():
+        network({name: maps[:1] for name, maps in features.items()})
+    found = training_flops(job.train, spec, images=16)
+    # The first layers need no gradient of their input, so a step is a little less than three forward passes.
+    assert 0.9 < (16 * step.get_total_flops() + 4 * 16 * view.get_total_flops()) / found <= 1

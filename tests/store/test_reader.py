@@ -142,13 +142,28 @@ def test_the_caller_may_give_the_memory(store: FeatureStore) -> None:
 def test_the_index_of_a_shard_is_read_once(store: FeatureStore) -> None:
     reader, zero = FeatureReader(store), np.zeros(1, np.int64)
     reader.read(zero, zero)
-    before = reads()
+    before = traffic("batch_read")
     reader.read(zero + 5, zero)
-    assert reads() - before == len(store.spec.resolutions)
+    assert traffic("batch_read") - before == len(store.spec.resolutions)
 
 
-def reads() -> int:
-    (metric,) = ts.experimental_collect_matching_metrics("/tensorstore/kvstore/file/batch_read")
+def test_a_lookup_reads_as_much_of_a_million_rows_as_of_a_few(tmp_path: Path, fill: Fill, spec: StoreSpec) -> None:
+    costs = []
+    for rows in (22, 1_000_000):
+        whole = replace(spec, num_rows=rows)
+        reader = FeatureReader(fill(tmp_path / str(rows), whole, [0, 1, whole.num_shards - 1]))
+        asked = [np.array([row]) for row in (0, 5, rows - 1, 9)]
+        before = [traffic(name) for name in ("batch_read", "bytes_read")]
+        for row in asked:
+            reader.read(row, np.ones(1, np.int64))
+        costs.append([traffic(name) - past for name, past in zip(("batch_read", "bytes_read"), before, strict=True)])
+    assert costs[0] == costs[1]
+    assert min(costs[0]) > 0
+
+
+def traffic(name: str) -> int:
+    """A count that TensorStore keeps of its files."""
+    (metric,) = ts.experimental_collect_matching_metrics(f"/tensorstore/kvstore/file/{name}")
     return int(metric["values"][0]["value"])
 
 

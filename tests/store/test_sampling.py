@@ -67,6 +67,18 @@ def test_a_batch_can_be_changed_without_harm() -> None:
     np.testing.assert_array_equal(batch_rows(6, 6, 0, 0), wanted)
 
 
+@pytest.mark.parametrize("num_rows", [100, 100_000])
+def test_an_epoch_is_shuffled_once_however_many_batches_it_has(monkeypatch: pytest.MonkeyPatch, num_rows: int) -> None:
+    """So that the work of a drawn row is that of one place in one permutation, among few rows and among many."""
+    orders: list[int] = []
+    shuffle = Shuffled._order
+    monkeypatch.setattr(Shuffled, "_order", lambda self, epoch: orders.append(epoch) or shuffle(self, epoch))
+    source, batch = Shuffled(np.arange(num_rows), 10, 0), num_rows // 50
+    for step in range(3 * 50):
+        source.draw(batch, step)
+    assert orders == [0, 1, 2]
+
+
 def test_no_rows() -> None:
     with pytest.raises(ValueError, match="cannot be drawn from 0 rows"):
         batch_rows(0, 4, 0, 0)

@@ -1,4 +1,4 @@
-"""The codec of one tap: PCA to C channels, then int8 with a scale per channel.
+"""The codec of one tap: PCA to C channels, then int8 or float16 with a scale per channel.
 
 Raw float16 features of SD 1.5 are 14.3 MB an image and timestep; with C = 64 they are 1.04 MB. The codec is fitted
 once on sampled pixels of a sample of images, all timesteps together, and stored beside the features.
@@ -21,19 +21,28 @@ LEVELS = 127
 QUANTILE = 0.999
 """Coefficients beyond this quantile of their absolute value are clipped: a few outliers must not coarsen all others."""
 
+Dtype = Literal["int8", "float16"]
+"""Of the codes."""
+
 Arrays = Mapping[str, NDArray[np.float32]]
-"""Codecs of all taps under flat names: "<tap>/mean" (Cin,), "<tap>/basis" (Cin, C), "<tap>/scales" (C,)."""
+"""Codecs of all taps under flat names: "<tap>/mean" (Cin,), "<tap>/basis" (Cin, C), "<tap>/scales" (C,), and where it was
+measured the quality: "<tap>/explained" (), "<tap>/error" ()."""
 
 
 class CodecConfig(Settings):
     """How features are made small."""
 
-    kind: Literal["pca-int8", "none"] = "pca-int8"
-    """pca-int8: PCA per tap and int8; none: all channels as float16."""
+    kind: Literal["pca-int8", "pca-fp16", "none"] = "pca-int8"
+    """pca-int8: PCA per tap and int8; pca-fp16: the same coefficients as float16; none: all channels as float16."""
     channels: int = 64
-    """Channels kept per tap by pca-int8; a tap with fewer keeps what it has."""
+    """Channels kept per tap by a PCA; a tap with fewer keeps what it has."""
     sample: int = 256
-    """Images that pca-int8 is fitted on."""
+    """Images that a PCA is fitted on."""
+
+    @property
+    def dtype(self) -> Dtype:
+        """Of what is stored."""
+        return "int8" if self.kind == "pca-int8" else "float16"
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,15 @@ class TapCodec:
         # The mean is taken off after the projection, where it is small: 1280 channels are read once instead of three times.
         return torch.einsum("...ihw,ic->...chw", features, self.basis) - (self.mean @ self.basis)[:, None, None]
 
-    def encode(self, features: Tensor) -> Tensor:
-        """(..., Cin, H, W) of any floating kind -> (..., C, H, W) int8."""
+    def encode(self, features: Tensor, dtype: Dtype = "int8") -> Tensor:
+        """(..., Cin, H, W) of any floating kind -> (..., C, H, W): whole levels, clipped, in int8; or levels as they are in float16."""
         levels = self.coefficients(features.float()) / self.scales[:, None, None]
-        return levels.round().clamp(-LEVELS, LEVELS).to(torch.int8)
+        if dtype == "int8":
+            levels = levels.round().clamp(-LEVELS, LEVELS)
+        return levels.to(getattr(torch, dtype))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """(..., C, H, W) int8 -> (..., Cin, H, W) float32."""
+        """(..., C, H, W) int8 or float16 -> (..., Cin, H, W) float32."""
         coefficients = codes * self.scales[:, None, None]
         return torch.einsum("...chw,ic->...ihw", coefficients, self.basis) + self.mean[:, None, None]
 
@@ -63,8 +74,8 @@ class TapCodec:
 class Quality(NamedTuple):
     """What a codec keeps of features it was not fitted on, as fractions of their variance in [0, 1].
 
-    explained: kept by the projection alone; error: lost by the whole round trip. Their sum exceeds 1 by what the
-    quantisation costs.
+    explained: kept by the projection alone; error: lost by the whole round trip. Their sum exceeds 1 by what int8 or
+    float16 costs.
     """
 
     explained: float
@@ -84,17 +95,19 @@ def fit(samples: NDArray[np.floating], channels: int) -> TapCodec:
     return TapCodec(*(torch.from_numpy(part.astype(np.float32)) for part in (mean, basis, scales)))
 
 
-def quality_all(codecs: Arrays, samples: Mapping[str, NDArray[np.floating]]) -> dict[str, Quality]:
-    """Quality of the codecs of all taps on pixels (n, Cin) that they were not fitted on."""
-    return {tap: quality(unpack(codecs, tap), pixels) for tap, pixels in samples.items()}
+def quality_all(
+    codecs: Arrays, samples: Mapping[str, NDArray[np.floating]], dtype: Dtype = "int8"
+) -> dict[str, Quality]:
+    """Quality of the codecs of all taps, with codes of a dtype, on pixels (n, Cin) that they were not fitted on."""
+    return {tap: quality(unpack(codecs, tap), pixels, dtype) for tap, pixels in samples.items()}
 
 
-def quality(codec: TapCodec, samples: NDArray[np.floating]) -> Quality:
+def quality(codec: TapCodec, samples: NDArray[np.floating], dtype: Dtype = "int8") -> Quality:
     """Quality of a codec on held-out pixels (n, Cin), n >= 2."""
     pixels = torch.from_numpy(samples.astype(np.float32))[:, :, None, None]
     total = (pixels - codec.mean[:, None, None]).square().sum()
     kept = codec.coefficients(pixels).square().sum()
-    lost = (pixels - codec.decode(codec.encode(pixels))).square().sum()
+    lost = (pixels - codec.decode(codec.encode(pixels, dtype))).square().sum()
     return Quality(explained=float(kept / total), error=float(lost / total))
 
 
@@ -102,6 +115,17 @@ def pack(codecs: Mapping[str, TapCodec]) -> dict[str, NDArray[np.float32]]:
     """Flat arrays of the codecs by tap, ready to be stored."""
     parts = {tap: vars(codec) for tap, codec in codecs.items()}
     return {f"{tap}/{name}": value.cpu().numpy() for tap, part in parts.items() for name, value in part.items()}
+
+
+def pack_quality(quality: Mapping[str, Quality]) -> dict[str, NDArray[np.float32]]:
+    """Flat arrays of the quality by tap, to be stored beside the codecs."""
+    parts = {tap: kept._asdict() for tap, kept in quality.items()}
+    # Rounded, since sums in float32 differ in their last digits with the number of threads, and stores must not.
+    return {
+        f"{tap}/{name}": np.array(round(value, 5), np.float32)
+        for tap, part in parts.items()
+        for name, value in part.items()
+    }
 
 
 def unpack(arrays: Arrays, tap: str, device: str | torch.device = "cpu") -> TapCodec:

@@ -99,14 +99,14 @@ class Extractor:
         return self._each(images, ids, dict.fromkeys(self.taps, Tensor.float))
 
     def encode(self, images: NDArray[np.uint8], ids: Sequence[str], codec: Arrays) -> dict[str, NDArray[Any]]:
-        """Features as they are stored, by resolution: "r08": (B, T, L, C, 8, 8), int8 or (codec none) float16.
+        """Features as they are stored, by resolution: "r08": (B, T, L, C, 8, 8), in the dtype of the codec.
 
         images, ids: as in `raw`; codec: from codec.fit_all. Raises KeyError when the codec lacks a tap.
         """
         if self.config.codec.kind == "none":
             encoded = self._each(images, ids, dict.fromkeys(self.taps, Tensor.half))
         else:
-            encoded = self._each(images, ids, {name: self._codec(codec, name).encode for name in self.taps})
+            encoded = self._each(images, ids, {name: self._encoder(codec, name) for name in self.taps})
         groups: dict[str, list[Tensor]] = {}
         for maps in encoded.values():
             groups.setdefault(f"r{maps.shape[-1]:02d}", []).append(maps)
@@ -121,8 +121,9 @@ class Extractor:
         picked = self._each(images, ids, dict.fromkeys(self.taps, partial(_pick, pixels, random)))
         return _on_host({name: found.flatten(0, 2) for name, found in picked.items()})
 
-    def _codec(self, arrays: Arrays, name: str) -> codecs.TapCodec:
-        return codecs.unpack(arrays, name, self.backbone.device)
+    def _encoder(self, arrays: Arrays, name: str) -> MapFunction:
+        codec = codecs.unpack(arrays, name, self.backbone.device)
+        return partial(codec.encode, dtype=self.config.codec.dtype)
 
     def _native(self, image_size: int) -> list[Tap]:
         if image_size < 1 or image_size % self.backbone.image_multiple:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from uldscale.errors import ConfigError
 
+SHAPES = 128
+"""Most shapes of one kind of block that are compiled: up to 14 in a UNet of SD 1.5, as many again whenever the batch is halved."""
+
 
 class Tap(NamedTuple):
     """One tap: its name, channels, and the side of its square maps in cells."""
@@ -73,7 +76,9 @@ def compile_blocks(unet: nn.Module, names: Sequence[str]) -> None:
 
     for name, module in unet.named_modules():
         if isinstance(module, ResnetBlock2D | BasicTransformerBlock) and name not in names:
-            module.compile(dynamic=False)
+            # Blocks of a kind share their code, and beyond 8 shapes torch would leave the others as they are. Its configuration
+            # says so, too, but for the present thread only, and the model runs in another.
+            module.compile(dynamic=False, recompile_limit=SHAPES)
 
 
 class _AllFound(Exception):

@@ -67,7 +67,7 @@ class Member:
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor,
             max_concurrency=IN_FLIGHT,
-            runtime_env={"env_vars": environment.of_worker(config.threads_per_actor)},
+            runtime_env={"env_vars": environment.of_worker(config.threads_per_actor, config.gpus_per_actor)},
         )
         member = cls(placed.remote(make))
         member.calls.append((STARTED, member.actor.started.remote()))

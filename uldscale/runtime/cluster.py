@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import secrets
 from typing import Any
 
@@ -72,6 +73,7 @@ def connect(runtime: RuntimeConfig) -> None:
         _join(address, quiet)
     else:
         _start_here(runtime, quiet)
+    _tell_idle_gpus(runtime)
     NodeWatch().start()
 
 
@@ -108,6 +110,16 @@ def _check_gpus(runtime: RuntimeConfig) -> None:
         )
 
 
+def _tell_idle_gpus(runtime: RuntimeConfig) -> None:
+    """A process that reserves no GPU sees none, so GPUs that nobody asks for stay idle."""
+    there: float = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    if there and not (runtime.gpus_per_actor or runtime.gpus_per_worker or runtime.gpus_for_clustering):
+        sys.stderr.write(
+            f"uldscale: this run leaves all GPUs of Ray idle ({there:g}); set runtime.gpus_per_actor=1 and "
+            "runtime.gpus_per_worker=1 to use them\n"
+        )
+
+
 def rank() -> int:
     """Number of this training worker; 0 outside of a process group."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -119,8 +131,15 @@ def world_size() -> int:
 
 
 def device() -> torch.device:
-    """The device of this process: its GPU when it was given one, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    """The device of this process: its GPU when it was given one, else the CPU. Raises ConfigError when torch cannot use its GPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if ray.is_initialized() and ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+        raise ConfigError(
+            f"Ray gave this process a GPU on {platform.node()}, which torch {torch.__version__} cannot use; install a torch for "
+            "the CUDA driver there, or set runtime.gpus_per_actor=0 and runtime.gpus_per_worker=0 to compute on CPUs"
+        )
+    return torch.device("cpu")
 
 
 def barrier() -> None:

@@ -9,6 +9,8 @@ _KEPT_MEMORY = {
 }
 
 
-def of_worker(threads: int) -> dict[str, str]:
-    """Variables of an actor or a training worker with so many threads of torch and BLAS."""
-    return {"OMP_NUM_THREADS": str(threads), **_KEPT_MEMORY}
+def of_worker(threads: int, gpus: float) -> dict[str, str]:
+    """Variables of an actor or a training worker that reserves so many threads of torch and BLAS, and so many GPUs."""
+    # Ray hides no GPU from a process that reserved none, and all of them would meet on the first one.
+    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    return {"OMP_NUM_THREADS": str(threads), **_KEPT_MEMORY, **hidden}

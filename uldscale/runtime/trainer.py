@@ -76,7 +76,7 @@ def _trainer(loop: Loop, config: dict[str, Any], storage: str, name: str, runtim
             name=name,
             storage_path=storage,
             failure_config=FailureConfig(max_failures=runtime.max_failures),
-            worker_runtime_env={"env_vars": environment.of_worker(runtime.threads_per_worker)},
+            worker_runtime_env={"env_vars": environment.of_worker(runtime.threads_per_worker, runtime.gpus_per_worker)},
             callbacks=[_StopAtLoopErrors()],  # type: ignore[list-item]
         ),
     )

@@ -88,7 +88,7 @@ def _tell_batch(batch: int, wanted: int) -> None:
 
 
 def _fit_codec(pool: Pool, config: FeatureConfig, index: ImageIndex, run: RunFolder) -> dict[str, NDArray[np.float32]]:
-    """The codec, fitted on pixels that all actors sampled; equal for any number of them."""
+    """The codec and its quality, from pixels that all actors sampled; equal for any number of them."""
     start = time.monotonic()
     fitted, held_out = _sample_rows(config, index)
     per_map = -(-CODEC_PIXELS // (len(fitted) * len(config.timesteps)))
@@ -100,9 +100,10 @@ def _fit_codec(pool: Pool, config: FeatureConfig, index: ImageIndex, run: RunFol
             progress.advance(len(done.item.rows))
     split = len(_chunks(fitted))
     arrays = codecs.fit_all(_joined([found[item] for item in items[:split]]), config.codec.channels)
-    _tell_quality(codecs.quality_all(arrays, _joined([found[item] for item in items[split:]])), run)
+    quality = codecs.quality_all(arrays, _joined([found[item] for item in items[split:]]), config.codec.dtype)
+    _tell_quality(quality, "images of its fit" if np.isin(held_out, fitted).all() else "held-out images", run)
     run.log(event="codec_fit", images=len(fitted), seconds=round(time.monotonic() - start, 3))
-    return arrays
+    return {**arrays, **codecs.pack_quality(quality)}
 
 
 def _sample_rows(config: FeatureConfig, index: ImageIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -121,13 +122,14 @@ def _joined(samples: list[Samples]) -> Mapping[str, NDArray[np.float16]]:
     return {tap: np.concatenate([sample[tap] for sample in samples]) for tap in samples[0]}
 
 
-def _tell_quality(quality: dict[str, Quality], run: RunFolder) -> None:
+def _tell_quality(quality: dict[str, Quality], measured_on: str, run: RunFolder) -> None:
     for tap, kept in quality.items():
         run.log(event="codec", tap=tap, explained=round(kept.explained, 5), error=round(kept.error, 5))
     worst = max(quality, key=lambda tap: quality[tap].error)
-    mean = sum(kept.error for kept in quality.values()) / len(quality)
+    explained, error = np.mean(list(quality.values()), axis=0)
     typer.echo(
-        f"codec: loses {mean:.1%} of the features' variance on held-out images, most at {worst} ({quality[worst].error:.1%})"
+        f"codec: its channels explain {explained:.1%} of the features' variance on {measured_on}; in all it loses {error:.1%}, "
+        f"most at {worst} ({quality[worst].error:.1%})"
     )
 
 
@@ -146,7 +148,7 @@ def store_spec(config: ExtractConfig, outline: Backbone, image_size: int, *, num
         taps=tuple(TapSpec(*tap) for tap in taps),
         views=config.views.model_dump(mode="json"),
         codec=features.codec.model_dump(mode="json"),
-        dtype="float16" if features.codec.kind == "none" else "int8",
+        dtype=features.codec.dtype,
         image_size=image_size,
         index=index,
         num_rows=num_rows,

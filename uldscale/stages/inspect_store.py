@@ -9,8 +9,19 @@ from uldscale.store.features import FeatureStore
 
 
 def print_info(root: str) -> None:
-    """Print what a store holds and what made it, as JSON."""
-    typer.echo(json.dumps(FeatureStore.open(root).info(), indent=2))
+    """Print what a store holds, how good its codec is, and what made it, as JSON."""
+    store = FeatureStore.open(root)
+    typer.echo(json.dumps({**store.info(), "codec": _measures(store)}, indent=2))
+
+
+def _measures(store: FeatureStore) -> dict[str, dict[str, float]]:
+    """What was measured of the codec by tap: the single numbers among its arrays."""
+    found: dict[str, dict[str, float]] = {}
+    for name, array in store.read_codec().items():
+        tap, _, measure = name.rpartition("/")
+        if array.ndim == 0:
+            found.setdefault(tap, {})[measure] = round(float(array), 5)
+    return found
 
 
 def verify(root: str, *, repair: bool) -> None:

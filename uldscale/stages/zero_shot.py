@@ -6,6 +6,8 @@ timestep has unit norm and counts the same.
 B images, M sampled pixels, K landmarks, F size of the mixed descriptor.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from uldscale.clustering.exemplars import keep
 from uldscale.clustering.kmeans import assign, fit
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
+from uldscale.errors import UserError
 from uldscale.models.uniform import uniform_descriptors
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
@@ -60,45 +63,62 @@ class _Sampler:
         return points, uniform_descriptors(features, self.scales, torch.from_numpy(points)).numpy()
 
 
+class Finder:
+    """Finds the landmarks of the baseline, whose centroids come from training images, on any view of a store."""
+
+    def __init__(self, config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float) -> None:
+        self._config = config
+        self._sampler = _Sampler(store, config.seed, border)
+        self._centroids = _centroids(config, index, self._sampler)
+
+    def __call__(
+        self, rows: NDArray[np.int64], view: int = 0
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Landmarks (B, K, 2) in unit coordinates, NaN where missing, and descriptors (B, K, F), some rows at a time."""
+        for start in range(0, len(rows), CHUNK):
+            yield _landmarks(*self._sampler(rows[start : start + CHUNK], self._config.pixels, view), self._centroids)
+
+    def points(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Landmarks (N', K, 2) of some images as they are."""
+        found = []
+        with Progress("zero-shot", len(rows)) as progress:
+            for points, _ in self(rows):
+                found.append(points)
+                progress.advance(len(points))
+        return np.concatenate(found)
+
+
 def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder) -> None:
-    """Cluster pixels of the training images, then find K landmarks on every image; writes predictions and probe."""
+    """Cluster pixels of the training images, then find K landmarks on every image; writes predictions and probe.
+
+    Raises UserError when the store lacks the view on which methods are probed.
+    """
     predictions, probe = (files.join(run.method(METHOD), name) for name in (PREDICTIONS, PROBE))
     if files.exists(predictions):
         return
-    sampler = _Sampler(store, config.seed, border)
-    centroids = _centroids(config, index, sampler)
-    _probe(config, store, sampler, centroids, probes.sample(index)).write(probe)
-    rows = index.rows()
-    points = []
-    with Progress("zero-shot", len(rows)) as progress:
-        for chunk in _chunks(rows):
-            points.append(_landmarks(*sampler(chunk, config.pixels), centroids)[0])
-            progress.advance(len(chunk))
+    if store.spec.num_views <= MOVED:
+        raise UserError(
+            f"ZeroShot is probed on a moved view, but {store.root} has {store.spec.num_views} view of each image; "
+            f"set extract.views.count to {MOVED + 1} or more"
+        )
+    finder, rows = Finder(config, index, store, border), index.rows()
+    _probe(finder, store, probes.sample(index)).write(probe)
     ids = [index.row(int(row)).id for row in rows]
-    Predictions(ids, np.concatenate(points), np.zeros(len(rows), np.int64)).write(predictions)
+    Predictions(ids, finder.points(rows), np.zeros(len(rows), np.int64)).write(predictions)
 
 
-def _probe(
-    config: ZeroShotConfig,
-    store: FeatureStore,
-    sampler: _Sampler,
-    centroids: NDArray[np.float32],
-    rows: NDArray[np.int64],
-) -> Probe:
-    moved = [_landmarks(*sampler(chunk, config.pixels, MOVED), centroids)[0] for chunk in _chunks(rows)]
-    parts = [_landmarks(*sampler(chunk, config.pixels), centroids)[1].astype(np.float16) for chunk in _chunks(rows)]
+def _probe(finder: Finder, store: FeatureStore, rows: NDArray[np.int64]) -> Probe:
+    moved = [points for points, _ in finder(rows, MOVED)]
+    parts = [descriptors.astype(np.float16) for _, descriptors in finder(rows)]
     return Probe(rows, np.concatenate(moved), store.views()[rows, MOVED], np.concatenate(parts))
-
-
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 def _centroids(config: ZeroShotConfig, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:
     train = index.rows("train")
     count = min(config.fit_images, len(train))
     rows = np.sort(np.random.default_rng(config.seed).choice(train, count, replace=False))
-    descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in _chunks(rows)])
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in chunks])
     return fit(descriptors.reshape(-1, descriptors.shape[-1]), config.landmarks, seed=config.seed)
 
 

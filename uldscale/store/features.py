@@ -1,7 +1,7 @@
 """The feature store: a Zarr v3 group that is filled shard by shard, each shard by one writer.
 
     zarr.json                 the spec, as attributes
-    codec/<tap>/<name>        arrays of the codec; codec/zarr.json is written last and makes them valid
+    codec/<tap>/<name>        arrays of the codec and its measures; codec/zarr.json is written last and makes them valid
     views                     float32 (N, V, 3, 3), unit coordinates of view 0 to those of view v
     r08 r16 ...               int8 or float16 (N, V, T, L, C, H, W), one array per resolution; N padded to whole shards
     commits/00042.json        rows and checksum of a finished shard, written last: the only truth about what is done
