@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale import files
-from uldscale.clustering.exemplars import keep
-from uldscale.clustering.two_stage import Clusters, assign_poses, label
+from uldscale.clustering.two_stage import Clusters, assign_poses
 from uldscale.config import Settings, validate
 from uldscale.data.images import crop, decode
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.errors import ModelError
-from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
+from uldscale.models.keypoints import KeypointConfig, inside_border
+from uldscale.models.landmarks import locate
 from uldscale.models.network import Network, NetworkConfig
 
 Image = str | NDArray[np.uint8]
@@ -136,19 +136,10 @@ class LandmarkDetector:
         """Landmarks in unit coordinates from encoded features (B, T, L, C, H, W) by resolution."""
         device = next(self.network.parameters()).device
         outputs = self.network({name: maps.to(device) for name, maps in features.items()})
-        inside = inside_border(outputs.logits, self.config.border)
-        found = detect(outputs.logits.sigmoid(), self.config.keypoints, inside)
-        sampled = sample(outputs.descriptors, found.points).cpu().numpy()
-        valid, codes = found.valid.cpu().numpy(), self.network.codes(outputs.logits).cpu().numpy()
-        poses = assign_poses(codes, self.clusters).astype(np.int64)
-        image, _ = np.nonzero(valid)
-        landmark, distance = label(sampled[valid], poses[image], self.clusters)
-        kept = keep(image, landmark, distance)
-        points = np.full((len(codes), self.config.num_landmarks, 2), np.nan, np.float32)
-        scores = np.zeros(points.shape[:2], np.float32)
-        descriptors = np.full((*points.shape[:2], sampled.shape[-1]), np.nan, np.float32)
-        places = image[kept], landmark[kept]
-        points[places] = found.points.cpu().numpy()[valid][kept]
-        scores[places] = found.scores.cpu().numpy()[valid][kept]
-        descriptors[places] = sampled[valid][kept]
+        poses = assign_poses(self.network.codes(outputs.logits).cpu().numpy(), self.clusters).astype(np.int64)
+        heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(self.clusters.centroids[poses]).to(device)
+        inside = inside_border(heat, self.config.border)
+        found = locate(heat, outputs.descriptors, centroids, inside, self.config.keypoints.visible)
+        points, scores, descriptors = (values.cpu().numpy() for values in found)
+        descriptors[np.isnan(points).any(-1)] = np.nan
         return Landmarks(points, scores, poses, descriptors)

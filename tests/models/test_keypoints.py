@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample, suppression_radius
 
-ONLY = KeypointConfig(dense=False, minimum=0)
+ONLY = KeypointConfig(minimum=0)
 
 
 def gaussian(grid: int, x: float, y: float, sigma: tuple[float, float] = (1.0, 1.0), turn: float = 0.0) -> Tensor:
@@ -68,7 +68,7 @@ def test_of_equal_neighbours_the_first_in_raster_order_stays() -> None:
 def test_equals_the_definition_written_out() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randint(0, 30, (4, 1, 20, 20), generator=generator) / 30
-    config = KeypointConfig(dense=False, threshold=0.5, radius=10, minimum=0, maximum=400)
+    config = KeypointConfig(threshold=0.5, radius=10, minimum=0, maximum=400)
     radius = suppression_radius(config, 20)
     _, scores, valid = detect(maps, config)
     for heat, found, kept in zip(maps[:, 0], scores, valid, strict=True):
@@ -87,7 +87,7 @@ def test_equals_the_definition_written_out() -> None:
 def test_keypoints_are_sorted_padded_and_independent_of_the_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     heat = torch.rand(5, 1, 32, 32, generator=generator) * torch.tensor([1.0, 0.9, 0.5, 0.2, 0.1])[:, None, None, None]
-    config = KeypointConfig(dense=False, maximum=30, minimum=4)
+    config = KeypointConfig(maximum=30, minimum=4)
     points, scores, valid = detect(heat, config)
     assert points.shape == (5, 30, 2)
     assert scores.shape == valid.shape == (5, 30)
@@ -112,7 +112,7 @@ def test_threshold_minimum_and_maximum() -> None:
     assert cells_of(heat) == [(40, 40), (10, 10)]
     assert cells_of(heat, ONLY.updated(minimum=3)) == [(40, 40), (10, 10), (20, 20)]
     assert cells_of(heat, ONLY.updated(maximum=1)) == [(40, 40)]
-    tiny = detect(torch.rand(1, 1, 4, 4), KeypointConfig(dense=False, minimum=10, maximum=50))
+    tiny = detect(torch.rand(1, 1, 4, 4), KeypointConfig(maximum=50))
     assert tiny.points.shape == (1, 50, 2)
     assert 1 <= tiny.valid.sum() <= 4
 
@@ -173,10 +173,9 @@ def test_dense_keypoints_are_those_of_greedy_suppression() -> None:
     # A little noise, since greedy suppression is defined by the order of equal cells otherwise.
     heat = functional.interpolate(torch.rand(3, 1, 4, 4, generator=random), (16, 16), mode="bilinear")
     heat = heat + 1e-3 * torch.rand(heat.shape, generator=random)
-    found = detect(heat, KeypointConfig(dense=True, threshold=0.3, maximum=256, minimum=0))
+    found = detect(heat, KeypointConfig(maximum=256), dense=True)
     for image in range(3):
-        scores = [heat[image, 0, row, column].item() for row, column in greedy(heat[image, 0], 2)]
-        expected = [score for score in scores if score > 0.3]
+        expected = [heat[image, 0, row, column].item() for row, column in greedy(heat[image, 0], 2)]
         assert found.scores[image][found.valid[image]].tolist() == pytest.approx(expected)
 
 
@@ -189,10 +188,10 @@ def greedy(heat: Tensor, radius: int) -> list[tuple[int, int]]:
     return kept
 
 
-def test_dense_keypoints_reach_the_minimum_inside_the_region() -> None:
+def test_dense_keypoints_reach_the_maximum_inside_the_region_whatever_their_heat() -> None:
     heat = torch.full((1, 1, 16, 16), 0.01)
     inside = inside_border(heat, 0.25)
-    found = detect(heat, KeypointConfig(dense=True, minimum=12), inside)
+    found = detect(heat, KeypointConfig(maximum=12), inside, dense=True)
     assert found.valid.sum() == 12
     points = found.points[found.valid]
     assert ((points > 0.25) & (points < 0.75)).all()

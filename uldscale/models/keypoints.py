@@ -25,7 +25,7 @@ _FLAT = 1e-8  # least curvature (determinant of the Hessian of the log heat) tha
 
 
 class KeypointConfig(Settings):
-    """Which peaks of a heatmap are keypoints."""
+    """Which cells of a heatmap are keypoints, and which places landmarks."""
 
     threshold: float = Field(0.15, ge=0, lt=1)
     """Heat that a keypoint must exceed."""
@@ -33,11 +33,10 @@ class KeypointConfig(Settings):
     """Least Chebyshev distance of two keypoints, in cells of a 64 grid; scaled with the grid, but at least 2 cells."""
     maximum: int = Field(64, ge=1)
     """Most keypoints of an image."""
-    minimum: int = Field(64, ge=0)
-    """So many of the highest are kept whatever their heat."""
-    dense: bool = True
-    """Cells need not be peaks: the highest is kept, then the highest outside its neighbourhood, and so on (greedy suppression).
-    Which of them are landmarks is for the descriptors to say; a faint landmark has no peak yet, and a smooth heatmap few."""
+    minimum: int = Field(10, ge=0)
+    """So many of the highest peaks are kept whatever their heat."""
+    visible: float = Field(0.05, ge=0, lt=1)
+    """Score (heat times agreement of the descriptor) below which a landmark counts as missing."""
 
 
 class Keypoints(NamedTuple):
@@ -51,8 +50,11 @@ class Keypoints(NamedTuple):
     """(B, M) bool"""
 
 
-def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None) -> Keypoints:
+def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None, *, dense: bool = False) -> Keypoints:
     """Keypoints of heatmaps (B, 1, G, G) with values in [0, 1]; `inside` (B, G, G) bool rejects peaks outside a region.
+
+    `dense`: cells need not be peaks, and no heat is too low: the highest is kept, then the highest outside its neighbourhood, and so
+    on (greedy suppression). The heatmap of a bootstrapped detector is smooth and has some 8 peaks, which miss parts of the object.
 
     The region is applied after the suppression: cut before, it would turn the slope of a peak outside into a peak at
     its border. An image with fewer peaks than the minimum gets fewer keypoints. No gradient.
@@ -61,13 +63,13 @@ def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None) -
     grid = heat.shape[-1]
     inside = torch.ones_like(heat, dtype=torch.bool) if inside is None else inside
     radius = suppression_radius(config, grid)
-    peaks = _spread(heat, inside, radius) if config.dense else _peaks(heat, radius) & inside
+    peaks = _spread(heat, inside, radius) if dense else _peaks(heat, radius) & inside
     # a stable sort, so that equal heats keep raster order on every machine
     candidates = heat.where(peaks, _NO_PEAK).flatten(1)
     scores, cells = (kept[:, : config.maximum] for kept in candidates.sort(dim=1, descending=True, stable=True))
-    guaranteed = torch.arange(scores.shape[1], device=heat.device) < config.minimum
+    guaranteed = torch.arange(scores.shape[1], device=heat.device) < (config.maximum if dense else config.minimum)
     valid = (scores > config.threshold) | (guaranteed & (scores > _NO_PEAK))
-    points = _refined(heat, cells).where(valid[..., None], torch.nan)
+    points = refine(heat.clamp_min(_FAINT).log(), cells).where(valid[..., None], torch.nan)
     return _padded(Keypoints(points, scores.where(valid, 0.0), valid), config.maximum)
 
 
@@ -114,12 +116,14 @@ def _pool(maps: Tensor, radius: int) -> Tensor:
     return functional.max_pool2d(maps[:, None], 2 * radius - 1, stride=1, padding=radius - 1)[:, 0]
 
 
-def _refined(heat: Tensor, cells: Tensor) -> Tensor:
-    grid = heat.shape[-1]
+def refine(maps: Tensor, cells: Tensor) -> Tensor:
+    """Unit coordinates (B, M, 2) of the peaks of maps (B, G, G) near cells (B, M), numbered in raster order: a quadratic fit to the
+    3x3 neighbourhood, at most half a cell away; the centre of a cell at the border.
+    """
+    grid = maps.shape[-1]
     row, column = cells // grid, cells % grid
     border = (row == 0) | (row == grid - 1) | (column == 0) | (column == grid - 1)
-    offset = _quadratic_peak(_neighbourhoods(heat.clamp_min(_FAINT).log(), cells))
-    offset = offset.masked_fill(border[..., None], 0.0)
+    offset = _quadratic_peak(_neighbourhoods(maps, cells)).masked_fill(border[..., None], 0.0)
     return (torch.stack([column, row], -1) + 0.5 + offset) / grid
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import secrets
+import sys
 from typing import Any
 
 import ray

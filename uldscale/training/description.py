@@ -1,25 +1,29 @@
 """What one rank sees of its share of the images: keypoints, descriptors, pose codes (paper, Algorithm 1, steps 1 and 3).
 
-N' images of a share, n keypoints of all of them, K landmarks, D descriptor size, Z latent.
+N' images of a share, n keypoints of all of them, K landmarks, Q poses, D descriptor size, Z latent.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from uldscale.clustering.two_stage import Clusters
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
-from uldscale.models.network import Network
+from uldscale.models.landmarks import locate
+from uldscale.models.network import Network, Outputs
 from uldscale.store.reader import FeatureReader
-from uldscale.training.batches import DenseLabels
+from uldscale.training.anchors import Anchors
+from uldscale.training.passes import outputs_of
 
-PASS_BATCH = 32
-_ANCHOR_STEP = 2.0**-30
+
+class _Found(NamedTuple):
+    points: torch.Tensor
+    scores: torch.Tensor
+    descriptors: torch.Tensor
+    valid: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -38,83 +42,64 @@ class Keypoints:
     """(n,) detector confidence in [0, 1]."""
     descriptors: NDArray[np.float32]
     """(n, D) unit norm."""
-    anchors: NDArray[np.int64]
-    """(K, D) sums of the descriptors at the points that the last round labelled, K = 0 before the first; whole numbers of 2^-30,
-    whose sum is the same in any order."""
-    anchored: NDArray[np.int64]
-    """(K,) terms of those sums."""
+    anchors: NDArray[np.float32] | None
+    """(K, D) anchors of all poses, of which the keypoints are the exemplars; None when keypoints are peaks or cells."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> "Keypoints":
         """All parts in one, ordered by row, so that the number of parts leaves no trace."""
-        lists = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
-        sums = {name: np.sum(lists.pop(name), axis=0) for name in ("anchors", "anchored")}
-        whole = {name: np.concatenate(values) for name, values in lists.items()}
+        names = [field.name for field in fields(cls) if field.name != "anchors"]
+        whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         images, points = np.argsort(whole["rows"], kind="stable"), np.argsort(whole["row"], kind="stable")
         ordered = {name: values[images if name in ("rows", "codes") else points] for name, values in whole.items()}
-        return cls(**ordered, **sums)
-
-    def as_seen_now(self, before: Clusters) -> Clusters:
-        """Clusters of the last round with the landmarks where their members' descriptors are now that the network has moved on.
-
-        A landmark that was on none of the images stays where it was.
-        """
-        means = self.anchors * _ANCHOR_STEP / np.maximum(self.anchored, 1)[:, None]
-        seen = (self.anchored > 0)[:, None]
-        return replace(before, global_centroids=np.where(seen, means, before.global_centroids).astype(np.float32))
+        return cls(**ordered, anchors=parts[0].anchors)
 
 
+@torch.no_grad()
 def describe(
     network: Network,
     reader: FeatureReader,
     rows: NDArray[np.int64],
     config: KeypointConfig,
     border: float,
-    labels: DenseLabels | None = None,
+    anchors: Anchors | None = None,
+    *,
+    dense: bool = False,
 ) -> Keypoints:
     """Keypoints of some images as they are (view 0), found by the network in its present state inside the border.
 
-    `labels` are those of the last round, if there was one.
+    With `anchors` they are the landmarks of each image, else the peaks of its heatmap, or with `dense` the cells that cover it.
     """
-    chunks = [rows[start : start + PASS_BATCH] for start in range(0, len(rows), PASS_BATCH)]
-    return Keypoints.joined(list(_describe(network, reader, chunks, config, border, labels)))
+    parts = []
+    for chunk, outputs in outputs_of(network, reader, rows):
+        if anchors is None:
+            found = _peaks(outputs, config, border, dense)
+        else:
+            found = _landmarks(outputs, config, border, anchors.of(chunk))
+        parts.append(_keypoints(chunk, network.codes(outputs.logits), found, anchors))
+    return Keypoints.joined(parts)
 
 
-@torch.no_grad()
-def _describe(
-    network: Network,
-    reader: FeatureReader,
-    chunks: list[NDArray[np.int64]],
-    config: KeypointConfig,
-    border: float,
-    labels: DenseLabels | None,
-) -> Iterator[Keypoints]:
-    device = next(network.parameters()).device
-    requests = [(chunk, np.zeros_like(chunk)) for chunk in chunks]
-    for chunk, maps in zip(chunks, reader.prefetch(requests), strict=True):
-        outputs = network({name: torch.from_numpy(values).to(device) for name, values in maps.items()})
-        found = detect(outputs.logits.sigmoid(), config, inside_border(outputs.logits, border))
-        descriptors = sample(outputs.descriptors, found.points)
-        valid = found.valid
-        anchors, anchored = _anchors(outputs.descriptors, chunk, labels)
-        yield Keypoints(
-            rows=chunk,
-            codes=network.codes(outputs.logits).cpu().numpy(),
-            row=np.repeat(chunk, valid.sum(1).cpu().numpy()),
-            points=found.points[valid].cpu().numpy(),
-            scores=found.scores[valid].cpu().numpy(),
-            descriptors=descriptors[valid].cpu().numpy(),
-            anchors=anchors,
-            anchored=anchored,
-        )
+def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool) -> _Found:
+    heat = outputs.logits.sigmoid()
+    found = detect(heat, config, inside_border(heat, border), dense=dense)
+    return _Found(found.points, found.scores, sample(outputs.descriptors, found.points), found.valid)
 
 
-def _anchors(
-    maps: Tensor, rows: NDArray[np.int64], labels: DenseLabels | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sums (K, D) of descriptors (B, D, G, G) at the labelled points of rows (B,), and their numbers (K,)."""
-    if labels is None:
-        return np.zeros((0, maps.shape[1]), np.int64), np.zeros(0, np.int64)
-    points = torch.from_numpy(labels.points[rows]).to(maps.device)
-    steps = (sample(maps, points).double() / _ANCHOR_STEP).round().long().sum(0)
-    return steps.cpu().numpy(), points.isfinite().all(-1).sum(0).cpu().numpy()
+def _landmarks(outputs: Outputs, config: KeypointConfig, border: float, anchors: NDArray[np.float32]) -> _Found:
+    heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(anchors).to(outputs.logits.device)
+    found = locate(heat, outputs.descriptors, centroids, inside_border(heat, border), config.visible)
+    return _Found(*found, valid=found.points.isfinite().all(-1))
+
+
+def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: _Found, anchors: Anchors | None) -> Keypoints:
+    valid = found.valid
+    return Keypoints(
+        rows=rows,
+        codes=codes.cpu().numpy(),
+        row=np.repeat(rows, valid.sum(1).cpu().numpy()),
+        points=found.points[valid].cpu().numpy(),
+        scores=found.scores[valid].cpu().numpy(),
+        descriptors=found.descriptors[valid].cpu().numpy(),
+        anchors=None if anchors is None else anchors.landmarks,
+    )

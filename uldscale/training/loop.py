@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from uldscale import files
-from uldscale.clustering.two_stage import Clusters
+from uldscale.clustering.two_stage import Clustering, Clusters
 from uldscale.detector import DetectorConfig, LandmarkDetector
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.labels import LabelTable
@@ -25,11 +25,12 @@ from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
 from uldscale.training import checkpoints
+from uldscale.training.anchors import find_anchors
 from uldscale.training.batches import Batches, DenseLabels
 from uldscale.training.checkpoints import Position
 from uldscale.training.description import Keypoints, describe
 from uldscale.training.objectives import Losses, Objective
-from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
+from uldscale.training.schedule import CLUSTERING, PARENT, TRAINED_PARTS, Stage, TrainConfig
 
 Relabel = Callable[[Stage, int, int | None, Keypoints], LabelTable]
 """Turns (stage, round, the round before, this rank's keypoints) into the labels of all images; called by every rank, returns the
@@ -116,13 +117,22 @@ class Training:
         return self._make_round(position)
 
     def _make_round(self, position: Position) -> Position:
-        mine = share(self.rows, rank(), world_size())
         self.network.eval()
-        keypoints = describe(self.network, self.reader, mine, self.config.keypoints, self.border, self._dense_labels())
+        keypoints = self._describe(CLUSTERING[position.stage] is Clustering.OVER_SEGMENTED)
         self.network.train()
         previous = None if self.labels is None else self.labels.round
         self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
         return replace(position, round=position.round + 1)
+
+    def _describe(self, peaks: bool) -> Keypoints:
+        """Keypoints of this rank's share: cells for the first round, then `peaks`, or the landmarks of the round before."""
+        mine, settings = share(self.rows, rank(), world_size()), self.config.keypoints
+        labels = self._dense_labels()
+        if self.labels is None or labels is None or peaks:
+            return describe(self.network, self.reader, mine, settings, self.border, dense=labels is None)
+        before = Clusters.from_arrays(self.labels.clusters)
+        anchors = find_anchors(self.network, self.reader, self.rows, labels, before)
+        return describe(self.network, self.reader, mine, settings, self.border, anchors)
 
     def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
         labels = self._dense_labels()

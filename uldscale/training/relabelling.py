@@ -3,6 +3,8 @@
 n keypoints of all images, K landmarks, Q poses.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,25 +55,16 @@ def cluster(
 def _clusters(
     keypoints: Keypoints, config: ClusterConfig, kind: Clustering, seed: int, previous: LabelTable | None
 ) -> Clusters:
-    """Clusters of all keypoints, or, once there are landmarks, of their exemplars.
-
-    With all of them K-means leaves a landmark that is faint for a denser heap of other things: on real faces three of ten
-    landmarks were lost in the second round.
-    """
-    before = None if previous is None else keypoints.as_seen_now(Clusters.from_arrays(previous.clusters))
-    kept = slice(None) if before is None else _nearest(keypoints, before.global_centroids, config.gate)
-    descriptors, image = keypoints.descriptors[kept], np.searchsorted(keypoints.rows, keypoints.row[kept])
+    """Clusters that start from the anchors of the last round's landmarks, where there are any."""
+    before = None if previous is None else Clusters.from_arrays(previous.clusters)
+    if before is not None and keypoints.anchors is not None:
+        before = replace(before, global_centroids=keypoints.anchors)
     if kind is Clustering.SINGLE_STAGE:
-        return single_stage(descriptors, config, seed, before)
+        return single_stage(keypoints.descriptors, config, seed, before)
     had_poses = before is not None and before.pose_centroids is not None
     poses = previous.poses[keypoints.rows] if previous is not None and had_poses else None
-    return two_stage(descriptors, image, keypoints.codes, config, seed, before, poses)
-
-
-def _nearest(keypoints: Keypoints, centroids: NDArray[np.float32], gate: bool) -> NDArray[np.bool_]:
-    """Mask (n,) of the exemplars of some centroids (K, D)."""
-    landmark, distance = kmeans.assign(keypoints.descriptors, centroids)
-    return keep(keypoints.row, landmark, distance, gate=gate)
+    image = np.searchsorted(keypoints.rows, keypoints.row)
+    return two_stage(keypoints.descriptors, image, keypoints.codes, config, seed, before, poses)
 
 
 def _exemplars(keypoints: Keypoints, clusters: Clusters, number: int, gate: bool) -> LabelTable:
@@ -103,7 +96,8 @@ def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) 
 def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
     """K landmarks; then their exemplars' M clusters, whose exemplars are the labels."""
     clusters = single_stage(keypoints.descriptors, config, seed)
-    kept = _nearest(keypoints, clusters.global_centroids, config.gate)
+    landmark, distance = kmeans.assign(keypoints.descriptors, clusters.global_centroids)
+    kept = keep(keypoints.row, landmark, distance, gate=config.gate)
     exemplars = keypoints.descriptors[kept]
     centroids = kmeans.fit(exemplars, min(config.segments, len(exemplars)), seed=seed, sample=config.sample)
     segment, distance = kmeans.assign(keypoints.descriptors, centroids)
