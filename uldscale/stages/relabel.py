@@ -14,7 +14,7 @@ import ray
 from uldscale.clustering.two_stage import ClusterConfig
 from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
-from uldscale.runtime import telemetry
+from uldscale.runtime import environment, telemetry
 from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
 from uldscale.training import checkpoints
 from uldscale.training.description import Keypoints
@@ -91,6 +91,7 @@ def relabel_service(relabeller: Relabeller, name: str, runtime: RuntimeConfig) -
         "namespace": NAMESPACE,
         "num_cpus": 0,
         "num_gpus": runtime.gpus_for_clustering,
+        "runtime_env": {"env_vars": environment.of_worker(1, runtime.gpus_for_clustering)},
         "max_restarts": -1,
     }
     actor: Any = ray.remote(_Service).options(**options).remote(relabeller)
