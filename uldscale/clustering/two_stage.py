@@ -37,7 +37,7 @@ class ClusterConfig(Settings):
 
     landmarks: int = Field(default=10, ge=2)
     """K, landmarks to discover."""
-    candidates: int = Field(default=3, ge=1)
+    candidates: float = Field(default=2.5, ge=1)
     """The first K-means makes so many times K clusters, of which K are chosen; 1: K clusters, as in the paper."""
     spacing: float = Field(default=1 / 16, ge=0)
     """Least distance of the mean places of two landmarks that are chosen, as a share of the crop, if possible."""

@@ -83,7 +83,7 @@ def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) 
         keypoints.row,
         keypoints.points,
         config.landmarks,
-        candidates=config.candidates * config.landmarks,
+        candidates=round(config.candidates * config.landmarks),
         min_distance=config.spacing,
         seed=seed,
         sample=config.sample,
