@@ -214,12 +214,22 @@ def test_detection_rate():
     assert nme.detection_rate(predicted).tolist() == [1, 0.75, 0]
 
 
-def test_by_yaw():
-    errors = (1.0, 2.0, 4.0, math.nan, 8.0, 16.0, 32.0)
-    bins = nme.by_yaw(errors, np.array([0.0, -14.9, -15.0, 20.0, 61.0, -95.0, math.nan]))
-    assert [(b.low, b.high, b.count, b.nme) for b in bins] == [
-        (0, 15, 2, 1.5),
-        (15, 30, 1, 4.0),
-        (30, 60, 0, None),
-        (60, 90, 2, 12.0),
+def test_by_yaw(faces):
+    forward, backward = (1.0, 2.0, 4.0, math.nan, 8.0, 16.0, 32.0), (3.0, math.nan, 5.0, 1.0, 1.0, 2.0, 1.0)
+    measured = nme.evaluate(*faces, P68, seed=0)
+    result = dataclasses.replace(measured, per_image_forward=forward, per_image_backward=backward)
+    bins = nme.by_yaw(result, np.array([0.0, -14.9, -15.0, 20.0, 61.0, -95.0, math.nan]))
+    assert [(b.low, b.high, b.count, b.forward, b.backward) for b in bins] == [
+        (0, 15, 2, 1.5, 3.0),
+        (15, 30, 1, 4.0, 5.0),
+        (30, 60, 0, None, None),
+        (60, 90, 2, 12.0, 1.5),
     ]
+
+
+def test_errors_of_images_are_those_of_landmarks(faces):
+    """With all landmarks on all images, the mean over images is the mean over landmarks."""
+    predicted_train, truth_train, predicted_test, truth_test = faces
+    whole = np.nan_to_num(predicted_test, nan=60.0)
+    result = nme.evaluate(predicted_train, truth_train, whole, truth_test, P68, seed=0)
+    assert np.mean(result.per_image_backward) == pytest.approx(result.backward)

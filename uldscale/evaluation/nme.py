@@ -7,6 +7,7 @@ Legend: n images, K landmarks, P annotated points. Points are pixels of the crop
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,20 +51,22 @@ class NmeResult:
     forward_ced: tuple[float, ...]  # the field's CED: mean errors of points, ascending, their running mean
     backward_ced: tuple[float, ...]
     per_image_forward: tuple[float, ...]  # all test images; NaN where the image does not count
+    per_image_backward: tuple[float, ...]  # mean over its landmarks; NaN, too, where it has none
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the errors of single images, as plain values."""
-        return {name: value for name, value in vars(self).items() if name != "per_image_forward"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("per_image")}
 
 
 @dataclass(frozen=True)
 class YawBin:
-    """Forward NME over the images with low <= |yaw| < high degrees; the last bin takes all above, too."""
+    """NME over the images with low <= |yaw| < high degrees; the last bin takes all above, too."""
 
     low: float
     high: float
     count: int
-    nme: float | None  # None without images
+    forward: float | None  # None without images
+    backward: float | None  # None, too, where no image has a landmark
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,11 @@ def evaluate(
     draws = [train.take(rows) for rows in _draws(len(train.rows), protocol, seed)]
     errors = [_measure(draw, test, protocol) for draw in draws]
     forward = 100 * np.mean([error[0] for error in errors], axis=0)
-    backward = 100 * np.mean([error[1] for error in errors], axis=0)
-    per_image = np.full(len(truth_test), np.nan)
+    backward = 100 * np.concatenate([error[1] for error in errors], axis=1)
+    by_landmark = 100 * np.mean([_by_landmark(error[1]) for error in errors], axis=0)
+    per_image, per_image_backward = np.full((2, len(truth_test)), np.nan)
     per_image[test.rows] = _mean_of_known(forward, axis=1)
+    per_image_backward[test.rows] = _mean_of_known(backward, axis=1)
     return NmeResult(
         protocol=protocol.name,
         normaliser=protocol.normaliser,
@@ -111,10 +116,11 @@ def evaluate(
         num_test=len(test.rows),
         num_skipped=len(annotated.rows) - len(test.rows),
         forward=float(per_image[test.rows].mean()),
-        backward=float(backward.mean()),
+        backward=float(by_landmark.mean()),
         forward_ced=_ced(_mean_of_known(forward, axis=0)),
-        backward_ced=_ced(backward),
+        backward_ced=_ced(by_landmark),
         per_image_forward=tuple(per_image.tolist()),
+        per_image_backward=tuple(per_image_backward.tolist()),
     )
 
 
@@ -131,15 +137,19 @@ def detection_rate(predicted: NDArray[np.floating]) -> Points:
     return np.asarray(np.isfinite(predicted).all(axis=-1).mean(axis=0))
 
 
-def by_yaw(per_image_forward: NDArray[np.floating] | tuple[float, ...], yaw: NDArray[np.floating]) -> list[YawBin]:
-    """Forward NME of the test images by |yaw| (n,) in degrees; images without error or yaw are left out."""
-    errors = np.asarray(per_image_forward)
-    bins = np.where(np.isfinite(errors + yaw), np.searchsorted(YAW_EDGES[1:-1], np.abs(yaw), side="right"), -1)
-    found = [errors[bins == number] for number in range(len(YAW_EDGES) - 1)]
+def by_yaw(result: NmeResult, yaw: NDArray[np.floating]) -> list[YawBin]:
+    """NME of the test images by |yaw| (n,) in degrees; images without error or yaw are left out (paper Figure 3b)."""
+    forward, backward = np.asarray(result.per_image_forward), np.asarray(result.per_image_backward)
+    bins = np.where(np.isfinite(forward + yaw), np.searchsorted(YAW_EDGES[1:-1], np.abs(yaw), side="right"), -1)
     return [
-        YawBin(YAW_EDGES[number], YAW_EDGES[number + 1], len(part), float(part.mean()) if len(part) else None)
-        for number, part in enumerate(found)
+        YawBin(low, high, int((bins == number).sum()), _mean(forward[bins == number]), _mean(backward[bins == number]))
+        for number, (low, high) in enumerate(pairwise(YAW_EDGES))
     ]
+
+
+def _mean(values: Points) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _annotated(predicted: NDArray[np.floating], truth: NDArray[np.floating], protocol: Protocol) -> _Images:
@@ -175,16 +185,21 @@ def _forward(train: _Images, train_truth: Points, test: _Images, protocol: Proto
 
 
 def _backward(train: _Images, train_truth: Points, test: _Images, protocol: Protocol) -> Points:
-    """Mean normalised error (K,) of each landmark over the test images where it is present."""
+    """Normalised errors (n, K) of landmarks; NaN where one is missing, or has too few training images for a regressor."""
     test_truth = fill(_flat(test.truth), column_means(_flat(train.truth)))
-    errors = np.ones(train.landmarks.shape[1])
-    for k in range(len(errors)):
+    errors = np.full(test.landmarks.shape[:2], np.nan)
+    for k in range(test.landmarks.shape[1]):
         fitted, measured = (np.isfinite(images.landmarks[:, k, 0]) for images in (train, test))
-        if fitted.sum() >= MIN_BACKWARD_IMAGES and measured.any():
+        if fitted.sum() >= MIN_BACKWARD_IMAGES:
             regressor = fit(train_truth[fitted], train.landmarks[fitted, k], protocol.ridge_backward)
             distances = np.linalg.norm(regressor.predict(test_truth[measured]) - test.landmarks[measured, k], axis=-1)
-            errors[k] = np.mean(distances / test.lengths[measured])
+            errors[measured, k] = distances / test.lengths[measured]
     return errors
+
+
+def _by_landmark(errors: Points) -> Points:
+    """Mean (K,) of errors (n, K), 1 for a landmark that has none."""
+    return np.where(np.isfinite(errors).any(axis=0), _mean_of_known(errors, axis=0), 1.0)
 
 
 def _flat(points: Points) -> Points:

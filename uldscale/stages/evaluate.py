@@ -127,7 +127,7 @@ class _Judge:
         split = truth.split(points)
         results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in truth.protocols}
         headline = truth.protocols[0]
-        bins = nme.by_yaw(results[headline.name].per_image_forward, self.index.yaw(truth.test))
+        bins = nme.by_yaw(results[headline.name], self.index.yaw(truth.test))
         hits = accuracy.hungarian_accuracy(*split, headline.normaliser)
         return {
             "nme": {name: result.to_json() for name, result in results.items()},

@@ -138,12 +138,14 @@ def _ced(result: dict[str, Any]) -> Section:
 
 
 def _by_yaw(result: dict[str, Any]) -> Section:
-    """Bars of forward errors; empty without yaw."""
+    """Bars of errors; empty without yaw."""
     parts = {title_of(name): method["nme_by_yaw"] for name, method in result["methods"].items()}
     ranges = [f"{part['low']:.0f}° to {part['high']:.0f}°" for part in next(iter(parts.values()))]
-    errors = {name: [part["nme"] for part in found] for name, found in parts.items()}
-    protocol = protocols(result)[0]
-    figures = [_figure(protocol, bars.grouped(ranges, errors, "yaw, either way", "forward NME, %"))] if ranges else []
+    figures = []
+    for direction in ("forward", "backward") if ranges else ():
+        errors = {name: [part[direction] for part in found] for name, found in parts.items()}
+        bars_of_all = bars.grouped(ranges, errors, "yaw, either way", f"{direction} NME, %")
+        figures.append(_figure(f"{protocols(result)[0]}, {direction}", bars_of_all))
     return Section(
         "Error by yaw", "One regressor for all images; its errors, averaged by how far the object is turned.", figures
     )
