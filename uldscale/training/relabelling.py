@@ -42,7 +42,7 @@ def cluster(
     if len(keypoints.row) < config.landmarks:
         raise DataError(
             f"round {number} found {len(keypoints.row)} keypoints on {len(keypoints.rows)} images, but {config.landmarks} landmarks "
-            "are wanted; train longer, add images or lower train.keypoints.threshold"
+            "are wanted; train longer, add images or lower train.keypoints.visible"
         )
     if kind is Clustering.OVER_SEGMENTED:
         return _over_segmented(keypoints, config, number, seed)
