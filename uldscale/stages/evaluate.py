@@ -117,7 +117,7 @@ class _Judge:
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
             **({} if self.truth is None else self._errors(points * self.size, self.truth)),
             **self._poses(poses),
-            **self._probed(method, points, poses),
+            **self._probed(method, points),
         }
         churn = self._churn(method)
         return {**measures, "churn": churn} if churn else measures
@@ -143,7 +143,7 @@ class _Judge:
         agreement = clusters.pose_agreement(poses[rows], self.index.yaw(rows))
         return {"pose_purity": agreement.purity, "poses": agreement.to_json()}
 
-    def _probed(self, method: str, points: NDArray[np.float32], poses: NDArray[np.int64]) -> dict[str, Any]:
+    def _probed(self, method: str, points: NDArray[np.float32]) -> dict[str, Any]:
         """Consistency under the store's own random similarity, and how well descriptors of landmarks keep apart."""
         path = files.join(self.run.method(method), PROBE)
         if not files.exists(path):
@@ -155,7 +155,8 @@ class _Judge:
             points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], self.size
         )
         found = np.isfinite(probe.descriptors).all(-1)
-        labels = poses[probe.rows][:, None] * points.shape[1] + np.arange(points.shape[1])
+        # A landmark is the same in every pose, so its descriptors of all poses are one cluster.
+        labels = np.broadcast_to(np.arange(points.shape[1]), found.shape)
         apart = clusters.separation(probe.descriptors[found].astype(np.float32), labels[found], self.seed)
         return {
             "consistency_px": moves.error_px,
