@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
@@ -26,6 +25,7 @@ from uldscale.job import load_job
 from uldscale.labels import LabelTable
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
+from uldscale.stages.locate import Seeker
 from uldscale.stages.relabel import Relabeller
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -58,20 +58,12 @@ def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFo
     ).run_all()
 
 
-def landmarks(detector: LandmarkDetector, reader: FeatureReader, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    found = []
-    for start in range(0, len(rows), 64):
-        some = rows[start : start + 64]
-        maps = reader.read(some, np.zeros_like(some))
-        found.append(detector.locate({name: torch.from_numpy(values) for name, values in maps.items()}).points)
-    return np.concatenate(found)
-
-
-def judge(folder: str, store: FeatureStore, index: ImageIndex) -> dict[str, Any]:
-    detector, reader, size = LandmarkDetector.load(folder), FeatureReader(store), store.spec.image_size
+def judge(run: RunFolder, method: str, store: FeatureStore, index: ImageIndex) -> dict[str, Any]:
+    seeker = Seeker(LandmarkDetector.load(run.method(method)), FeatureReader(store), method)
+    size = store.spec.image_size
     drawn = np.random.default_rng(123).permutation(index.rows("train"))[: 2 * SIDES]
     sides = [np.sort(half) for half in np.split(drawn, [len(drawn) // 2])]
-    found = [landmarks(detector, reader, rows) * size for rows in sides]
+    found = [seeker(rows, 0, "points")[0] * size for rows in sides]
     known = [index.landmarks(rows) * size for rows in sides]
     result = nme.evaluate(found[0], known[0], found[1], known[1], nme.protocols_for(known[0].shape[1])[0], 0)
     each = np.diff(np.concatenate([[0], result.backward_ced]) * np.arange(len(result.backward_ced) + 1))
@@ -95,7 +87,7 @@ def main() -> None:
     start = time.monotonic()
     train(pipeline, store, index, run)
     seconds = round(time.monotonic() - start)
-    methods = {name: judge(run.method(name), store, index) for name in files.names(run.methods)}
+    methods = {name: judge(run, name, store, index) for name in files.names(run.methods)}
     print(json.dumps({"label": given.label, "overrides": given.overrides, "seconds": seconds, "methods": methods}))
 
 

@@ -59,7 +59,6 @@ class DetectorConfig(Settings):
     image_size: int
     network: NetworkConfig
     keypoints: KeypointConfig
-    num_landmarks: int
     border: float
     """Share of the crop on each side in which no landmark is sought."""
 

@@ -98,6 +98,16 @@ def test_prefetching_keeps_order_and_works_ahead(store: FeatureStore, depth: int
     assert done == len(asked)
 
 
+@pytest.mark.parametrize("view", [0, 1])
+def test_parts_are_all_rows_in_order(store: FeatureStore, view: int) -> None:
+    reader, rows = FeatureReader(store), np.array([5, 0, 3, 9, 2])
+    parts = list(reader.in_parts(rows, 2, view))
+    assert [part.tolist() for part, _ in parts] == [[5, 0], [3, 9], [2]]
+    for part, maps in parts:
+        assert_equal(maps, reader.read(part, np.full_like(part, view)))
+    assert list(reader.in_parts(rows[:0], 2)) == []
+
+
 @pytest.mark.parametrize(
     "keep", [lambda maps: maps[1:], lambda maps: torch.from_numpy(maps)[1:]], ids=["view", "tensor"]
 )

@@ -31,15 +31,17 @@ def discover(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
     """`count` landmarks among `candidates` clusters of descriptors (n, D) at `points` (n, 2) of images (n,).
 
-    Returns centroids (K, D), the landmark of each keypoint (n,), -1 where it belongs to a candidate that was not chosen, and its
-    distance (n,) to the candidate's centroid. `points` and `min_distance`, see `select`, are in unit coordinates.
+    Returns centroids (K, D), the landmark of each keypoint (n,), -1 where it is not the exemplar of a chosen candidate on its image,
+    and its distance (n,) to its candidate's centroid. `points` and `min_distance`, see `select`, are in unit coordinates.
     """
     centroids = kmeans.fit(descriptors, min(candidates, len(descriptors)), seed=seed, sample=sample)
     labels, distances = kmeans.assign(descriptors, centroids)
-    chosen = select(_places(images, points, labels, distances, len(centroids)), count, min_distance)
+    exemplar = keep(images, labels, distances)
+    places = _places(images[exemplar], points[exemplar], labels[exemplar], len(centroids))
+    chosen = select(places, count, min_distance)
     number = np.full(len(centroids), -1, np.int32)
     number[chosen] = np.arange(count)
-    return centroids[chosen], number[labels], distances
+    return centroids[chosen], np.where(exemplar, number[labels], -1), distances
 
 
 def select(places: NDArray[np.floating], count: int, min_distance: float) -> NDArray[np.int64]:
@@ -48,17 +50,15 @@ def select(places: NDArray[np.floating], count: int, min_distance: float) -> NDA
     One at a time: that with the least error among those whose mean place is at least `min_distance` from all before. Candidates
     that few images have, and then those that are too near to another, come only when there are no others.
     """
-    present = np.isfinite(places[:, :, 0]).mean(0)
-    means = np.stack([np.nanmean(places[:, j], 0) if present[j] else [np.nan] * 2 for j in range(len(present))])
+    present, means = np.isfinite(places[:, :, 0]).mean(0), _means(places)
     rare, error = present < MIN_PRESENCE, np.where(present > 0, prediction_errors(places), np.inf)
-    chosen: list[int] = []
-    for _ in range(count):
-        near = np.zeros(len(error), bool)
-        for other in chosen:
-            near |= ~(np.linalg.norm(means - means[other], axis=-1) >= min_distance)
-        taken = np.isin(np.arange(len(error)), chosen)
-        chosen.append(int(np.lexsort((error, near, rare, taken))[0]))
-    return np.array(chosen, np.int64)
+    near, taken = present == 0, np.zeros(len(error), bool)
+    chosen = np.empty(count, np.int64)
+    for number in range(count):
+        best = chosen[number] = np.lexsort((error, near, rare, taken))[0]
+        taken[best] = True
+        near |= np.linalg.norm(means - means[best], axis=-1) < min_distance
+    return chosen
 
 
 def prediction_errors(places: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -66,8 +66,7 @@ def prediction_errors(places: NDArray[np.floating]) -> NDArray[np.float64]:
     place counts as the mean. 0 for a candidate that no image has.
     """
     known = np.isfinite(places)
-    means = np.nan_to_num(np.where(known, places, 0).sum(0) / known.sum(0).clip(1))
-    moves = np.where(known, places - means, 0).astype(np.float64).reshape(len(places), -1)
+    moves = np.where(known, places - _means(places), 0).astype(np.float64).reshape(len(places), -1)
     covariance = moves.T @ moves / len(moves) + _RIDGE * np.eye(moves.shape[1])
     errors = np.zeros(places.shape[1])
     for j in range(len(errors)):
@@ -78,16 +77,17 @@ def prediction_errors(places: NDArray[np.floating]) -> NDArray[np.float64]:
     return errors
 
 
+def _means(places: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mean place (M, 2) of each candidate on the images that have it; 0 where none has."""
+    known = np.isfinite(places)
+    return np.asarray(np.where(known, places, 0).sum(0) / known.sum(0).clip(1))
+
+
 def _places(
-    images: NDArray[np.integer],
-    points: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    distances: NDArray[np.float32],
-    count: int,
+    images: NDArray[np.integer], points: NDArray[np.float32], labels: NDArray[np.int32], count: int
 ) -> NDArray[np.float32]:
-    """Exemplars (N, count, 2) of each image, NaN where it has none."""
-    kept = keep(images, labels, distances)
+    """Points (n, 2) by image and label, (N, count, 2); NaN where an image has none."""
     numbers, image = np.unique(images, return_inverse=True)
     places = np.full((len(numbers), count, 2), np.nan, np.float32)
-    places[image[kept], labels[kept]] = points[kept]
+    places[image, labels] = points
     return places

@@ -69,7 +69,7 @@ def detect(heat: Tensor, config: KeypointConfig, inside: Tensor | None = None, *
     scores, cells = (kept[:, : config.maximum] for kept in candidates.sort(dim=1, descending=True, stable=True))
     guaranteed = torch.arange(scores.shape[1], device=heat.device) < (config.maximum if dense else config.minimum)
     valid = (scores > config.threshold) | (guaranteed & (scores > _NO_PEAK))
-    points = refine(heat.clamp_min(_FAINT).log(), cells).where(valid[..., None], torch.nan)
+    points = refine(log_heat(heat), cells).where(valid[..., None], torch.nan)
     return _padded(Keypoints(points, scores.where(valid, 0.0), valid), config.maximum)
 
 
@@ -114,6 +114,11 @@ def _spread(heat: Tensor, inside: Tensor, radius: int) -> Tensor:
 
 def _pool(maps: Tensor, radius: int) -> Tensor:
     return functional.max_pool2d(maps[:, None], 2 * radius - 1, stride=1, padding=radius - 1)[:, 0]
+
+
+def log_heat(heat: Tensor) -> Tensor:
+    """Logarithm of heat in [0, 1], which is finite."""
+    return heat.clamp_min(_FAINT).log()
 
 
 def refine(maps: Tensor, cells: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder) -> None:
     for method in files.names(run.methods):
         folder = run.method(method)
         if files.exists(files.join(folder, DETECTOR)):
-            seeker = _Seeker(LandmarkDetector.load(folder), FeatureReader(store), method)
+            seeker = Seeker(LandmarkDetector.load(folder), FeatureReader(store), method)
             if not files.exists(files.join(folder, PREDICTIONS)):
                 _predictions(seeker, index).write(files.join(folder, PREDICTIONS))
             if not files.exists(files.join(folder, PROBE)):
@@ -39,7 +39,7 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder) -> None:
 
 
 @dataclass(frozen=True)
-class _Seeker:
+class Seeker:
     """Finds landmarks of one method on stored views."""
 
     detector: LandmarkDetector
@@ -56,17 +56,16 @@ class _Seeker:
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def _parts(self, rows: NDArray[np.int64], view: int) -> Iterator[Landmarks]:
-        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        for maps in self.reader.prefetch((chunk, np.full_like(chunk, view)) for chunk in chunks):
+        for _, maps in self.reader.in_parts(rows, CHUNK, view):
             yield self.detector.locate({name: torch.from_numpy(values) for name, values in maps.items()})
 
 
-def _predictions(seeker: _Seeker, index: ImageIndex) -> Predictions:
+def _predictions(seeker: Seeker, index: ImageIndex) -> Predictions:
     points, poses = seeker(index.rows(), 0, "points", "poses")
     return Predictions([index.row(int(row)).id for row in index.rows()], points, poses)
 
 
-def _probe(seeker: _Seeker, store: FeatureStore, rows: NDArray[np.int64]) -> Probe:
+def _probe(seeker: Seeker, store: FeatureStore, rows: NDArray[np.int64]) -> Probe:
     (moved,) = seeker(rows, MOVED, "points")
     (descriptors,) = seeker(rows, 0, "descriptors")
     return Probe(rows, moved, store.views()[rows, MOVED], descriptors.astype(np.float16))

@@ -92,6 +92,13 @@ class FeatureReader:
         while pending:
             yield self._collect(pending.popleft())
 
+    def in_parts(
+        self, rows: NDArray[np.int64], size: int, view: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+        """(at most `size` of the rows, their maps of one view), until all rows have had their turn; read ahead."""
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return zip(parts, self.prefetch((part, np.full_like(part, view)) for part in parts), strict=True)
+
     def _issue(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, _Reading]:
         if np.any((rows < 0) | (rows >= self._spec.num_rows)) or np.any((views < 0) | (views >= self._spec.num_views)):
             raise IndexError(f"rows {rows}, views {views} of ({self._spec.num_rows}, {self._spec.num_views})")

@@ -5,25 +5,18 @@ N' images of a share, n keypoints of all of them, K landmarks, Q poses, D descri
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
-from uldscale.models.landmarks import locate
+from uldscale.models.landmarks import Located, locate
 from uldscale.models.network import Network, Outputs
 from uldscale.store.reader import FeatureReader
 from uldscale.training.anchors import Anchors
 from uldscale.training.passes import outputs_of
-
-
-class _Found(NamedTuple):
-    points: torch.Tensor
-    scores: torch.Tensor
-    descriptors: torch.Tensor
-    valid: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -80,20 +73,19 @@ def describe(
     return Keypoints.joined(parts)
 
 
-def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool) -> _Found:
+def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool) -> Located:
     heat = outputs.logits.sigmoid()
     found = detect(heat, config, inside_border(heat, border), dense=dense)
-    return _Found(found.points, found.scores, sample(outputs.descriptors, found.points), found.valid)
+    return Located(found.points, found.scores, sample(outputs.descriptors, found.points))
 
 
-def _landmarks(outputs: Outputs, config: KeypointConfig, border: float, anchors: NDArray[np.float32]) -> _Found:
+def _landmarks(outputs: Outputs, config: KeypointConfig, border: float, anchors: NDArray[np.float32]) -> Located:
     heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(anchors).to(outputs.logits.device)
-    found = locate(heat, outputs.descriptors, centroids, inside_border(heat, border), config.visible)
-    return _Found(*found, valid=found.points.isfinite().all(-1))
+    return locate(heat, outputs.descriptors, centroids, inside_border(heat, border), config.visible)
 
 
-def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: _Found, anchors: Anchors | None) -> Keypoints:
-    valid = found.valid
+def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: Located, anchors: Anchors | None) -> Keypoints:
+    valid = found.points.isfinite().all(-1)
     return Keypoints(
         rows=rows,
         codes=codes.cpu().numpy(),

@@ -127,15 +127,14 @@ class Training:
     def _describe(self, peaks: bool) -> Keypoints:
         """Keypoints of this rank's share: cells for the first round, then `peaks`, or the landmarks of the round before."""
         mine, settings = share(self.rows, rank(), world_size()), self.config.keypoints
-        labels = self._dense_labels()
-        if self.labels is None or labels is None or peaks:
-            return describe(self.network, self.reader, mine, settings, self.border, dense=labels is None)
-        before = Clusters.from_arrays(self.labels.clusters)
+        if self.labels is None or peaks:
+            return describe(self.network, self.reader, mine, settings, self.border, dense=self.labels is None)
+        labels, before = self._dense(self.labels), Clusters.from_arrays(self.labels.clusters)
         anchors = find_anchors(self.network, self.reader, self.rows, labels, before)
         return describe(self.network, self.reader, mine, settings, self.border, anchors)
 
     def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
-        labels = self._dense_labels()
+        labels = None if self.labels is None else self._dense(self.labels)
         clock = time.monotonic()
         for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
             losses = engine(batch.to(self.device))
@@ -143,8 +142,8 @@ class Training:
             if (step + 1) % self.config.log_every == 0:
                 self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
 
-    def _dense_labels(self) -> DenseLabels | None:
-        return None if self.labels is None else DenseLabels.of(self.labels, self.store.spec.num_rows)
+    def _dense(self, labels: LabelTable) -> DenseLabels:
+        return DenseLabels.of(labels, self.store.spec.num_rows)
 
     def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
         """Log the losses of the global batch; every rank calls this."""
@@ -182,7 +181,6 @@ class Training:
             image_size=self.store.spec.image_size,
             network=self.config.network,
             keypoints=self.config.keypoints,
-            num_landmarks=self.config.clusters.landmarks,
             border=self.border,
         )
 

@@ -17,7 +17,5 @@ def outputs_of(
 ) -> Iterator[tuple[NDArray[np.int64], Outputs]]:
     """(some of the rows, what the network says of them), until all rows have had their turn; read ahead."""
     device = next(network.parameters()).device
-    chunks = [rows[start : start + PASS_BATCH] for start in range(0, len(rows), PASS_BATCH)]
-    requests = [(chunk, np.zeros_like(chunk)) for chunk in chunks]
-    for chunk, maps in zip(chunks, reader.prefetch(requests), strict=True):
-        yield chunk, network({name: torch.from_numpy(values).to(device) for name, values in maps.items()})
+    for some, maps in reader.in_parts(rows, PASS_BATCH):
+        yield some, network({name: torch.from_numpy(values).to(device) for name, values in maps.items()})

@@ -88,9 +88,10 @@ def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) 
         seed=seed,
         sample=config.sample,
     )
-    kept = keep(keypoints.row, landmark, distance) & (landmark >= 0)
     clusters = Clusters(centroids=centroids[None], global_centroids=centroids)
-    return _table(keypoints, assign_poses(keypoints.codes, clusters), landmark, distance, kept, clusters, number)
+    return _table(
+        keypoints, assign_poses(keypoints.codes, clusters), landmark, distance, landmark >= 0, clusters, number
+    )
 
 
 def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
