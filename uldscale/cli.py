@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from uldscale.errors import UldscaleError, UserError
+from uldscale.runtime.environment import stop_spinning
 
 app = typer.Typer(
     help="Discover object landmarks without annotations.",
@@ -177,6 +178,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Entry point of the `uldscale` command."""
+    stop_spinning()
     try:
         app()
     except UldscaleError as error:
