@@ -1,9 +1,10 @@
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from uldscale.models.keypoints import inside_border
-from uldscale.models.landmarks import locate
+from uldscale.models.landmarks import Placing, centre_of_mass, locate, vertex
 
 GRID, LOOKS = 16, torch.eye(4)
 
@@ -27,9 +28,10 @@ def everywhere() -> Tensor:
     return torch.ones(1, GRID, GRID, dtype=torch.bool)
 
 
-def test_landmarks_are_found_where_heat_and_look_agree() -> None:
+@pytest.mark.parametrize("place", [centre_of_mass, vertex])
+def test_landmarks_are_found_where_heat_and_look_agree(place: Placing) -> None:
     places = [(0.31, 0.42), (0.7, 0.66)]
-    found = locate(gaussians(places, [0.9, 0.4]), looks(places, [0, 1]), LOOKS[None, :2], everywhere(), 0.05)
+    found = locate(gaussians(places, [0.9, 0.4]), looks(places, [0, 1]), LOOKS[None, :2], everywhere(), 0.05, place)
     assert torch.allclose(found.points[0], torch.tensor(places), atol=1e-3)
     assert torch.allclose(found.scores[0], torch.tensor([0.9, 0.4]), rtol=0.2), "the height at the centre of a cell"
     assert torch.allclose(found.descriptors[0], LOOKS[:2], atol=1e-5)
@@ -75,10 +77,10 @@ def test_landmarks_are_those_of_a_plain_search() -> None:
             gap = (maps[image] - centroids[image, landmark][:, None, None]).square().sum(0)
             score = heat[image, 0] * torch.exp(-gap / (2 * 0.4**2))
             assert torch.isclose(found.scores[image, landmark], score.max(), rtol=1e-3)
-            assert torch.allclose(found.points[image, landmark], centre_of_mass(score), atol=1e-4)
+            assert torch.allclose(found.points[image, landmark], plain_centre(score), atol=1e-4)
 
 
-def centre_of_mass(score: Tensor) -> Tensor:
+def plain_centre(score: Tensor) -> Tensor:
     """(x, y) in unit coordinates of the squared score within three cells of its maximum."""
     row, column = divmod(int(score.argmax()), GRID)
     mass, x, y = 0.0, 0.0, 0.0

@@ -8,22 +8,24 @@ in five rounds.
 Legend: B batch, G side of the grid, D descriptor size, K landmarks.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from uldscale.models.keypoints import log_heat, sample
+from uldscale.models.keypoints import log_heat, refine, sample
 
 _SPREAD = 0.4
 """Standard deviation of that Gaussian: half the margin that training puts between landmarks. Measured on real faces after 150 and after
 900 steps of self-training: 0.3 to 0.7 are equal within 1 %, 0.1 costs 20 % of backward NME, 1.0 as much and more."""
 _REACH = 3
-"""Cells around the best one, along x and y, that have a say in the position; a Gaussian of one cell is over by then."""
+"""Cells around the best one, along x and y, that have a say in a centre of mass; a Gaussian of one cell is over by then."""
 _SHARPNESS = 2.0
-"""Power of the score that weighs these cells. On real faces after 450 steps forward and backward NME are 4.96 / 3.52 and landmarks of
-a moved image 1.45 px of 128 away (consistency); 5.03 / 3.58 and 1.58 px with power 1, 4.96 / 3.63 and 1.45 px with 4, and 5.02 / 3.81
-and 1.62 px with a quadratic fit to the nearest cells."""
+"""Power of the score that weighs these cells; 1 and 4 are worse (benchmarks/results/open_points.md)."""
+
+Placing = Callable[[Tensor, Tensor], Tensor]
+"""Unit coordinates (B, K, 2) near cells (B, K), numbered in raster order, of log scores (B, K, G, G)."""
 
 
 class Located(NamedTuple):
@@ -37,11 +39,34 @@ class Located(NamedTuple):
     """(B, K, D) of unit norm; zeros where missing"""
 
 
-def locate(heat: Tensor, descriptors: Tensor, centroids: Tensor, inside: Tensor, threshold: float) -> Located:
+def centre_of_mass(likely: Tensor, cells: Tensor) -> Tensor:
+    """The centre of mass of the squared score around the cells: calm when the image moves, but drawn towards other heat."""
+    grid = likely.shape[-1]
+    numbers = torch.arange(grid, device=cells.device)
+    rows, columns = ((numbers - middle[..., None]).abs() <= _REACH for middle in (cells // grid, cells % grid))
+    around = rows[..., :, None] & columns[..., None, :]
+    mass = (_SHARPNESS * likely).masked_fill(~around, -torch.inf).flatten(2).softmax(-1).view_as(likely)
+    x, y = ((mass.sum(axis) * (numbers + 0.5)).sum(-1) / grid for axis in (-2, -1))
+    return torch.stack([x, y], -1)
+
+
+def vertex(likely: Tensor, cells: Tensor) -> Tensor:
+    """The top of a parabola through the nearest cells: exact for a Gaussian whatever is around it, and restless."""
+    return refine(likely.flatten(0, 1), cells.view(-1, 1)).view(*cells.shape, 2)
+
+
+def locate(
+    heat: Tensor,
+    descriptors: Tensor,
+    centroids: Tensor,
+    inside: Tensor,
+    threshold: float,
+    place: Placing = centre_of_mass,
+) -> Located:
     """Landmarks with centroids (B, K, D), on heatmaps (B, 1, G, G) in [0, 1] and descriptors (B, D, G, G) of unit norm.
 
-    The best cell is one that is `inside` (B, G, G); a landmark whose score there is below the threshold is missing. Its position is
-    the centre of mass of the squared score around that cell. No gradient.
+    The best cell is one that is `inside` (B, G, G); a landmark whose score there is below the threshold is missing. `place` says where
+    it is near that cell. No gradient.
     """
     maps = descriptors.detach().float()
     gap = (
@@ -50,16 +75,5 @@ def locate(heat: Tensor, descriptors: Tensor, centroids: Tensor, inside: Tensor,
     likely = log_heat(heat.detach().float()) - gap / (2 * _SPREAD**2)
     best, cells = likely.masked_fill(~inside[:, None], -torch.inf).flatten(2).max(-1)
     found = best.exp() >= threshold
-    points = _centres(likely, cells).where(found[..., None], torch.nan)
+    points = place(likely, cells).where(found[..., None], torch.nan)
     return Located(points, best.exp().where(found, 0.0), sample(maps, points))
-
-
-def _centres(likely: Tensor, cells: Tensor) -> Tensor:
-    """Unit coordinates (B, K, 2) of the mass around cells (B, K), numbered in raster order, of log scores (B, K, G, G)."""
-    grid = likely.shape[-1]
-    numbers = torch.arange(grid, device=cells.device)
-    rows, columns = ((numbers - middle[..., None]).abs() <= _REACH for middle in (cells // grid, cells % grid))
-    around = rows[..., :, None] & columns[..., None, :]
-    mass = (_SHARPNESS * likely).masked_fill(~around, -torch.inf).flatten(2).softmax(-1).view_as(likely)
-    x, y = ((mass.sum(axis) * (numbers + 0.5)).sum(-1) / grid for axis in (-2, -1))
-    return torch.stack([x, y], -1)

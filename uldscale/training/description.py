@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
-from uldscale.models.landmarks import Located, locate
+from uldscale.models.landmarks import Located, locate, vertex
 from uldscale.models.network import Network, Outputs
 from uldscale.store.reader import FeatureReader
 from uldscale.training.anchors import Anchors
@@ -81,7 +81,8 @@ def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool)
 
 def _landmarks(outputs: Outputs, config: KeypointConfig, border: float, anchors: NDArray[np.float32]) -> Located:
     heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(anchors).to(outputs.logits.device)
-    return locate(heat, outputs.descriptors, centroids, inside_border(heat, border), config.visible)
+    # Labels at centres of mass draw closer with every round: forward NME 5.07 instead of 4.96 after three.
+    return locate(heat, outputs.descriptors, centroids, inside_border(heat, border), config.visible, vertex)
 
 
 def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: Located, anchors: Anchors | None) -> Keypoints:
