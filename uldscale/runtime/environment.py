@@ -26,6 +26,6 @@ def of_worker(threads: int, gpus: float) -> dict[str, str]:
 
 
 def stop_spinning() -> None:
-    """The same for the threads of this process, unless its user says otherwise; to be called before torch is imported."""
+    """Let threads of this process sleep while they wait, unless its user says otherwise; to be called before torch is imported."""
     for name, value in _NO_SPINNING.items():
         os.environ.setdefault(name, value)
