@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from uldscale.runtime.environment import stop_spinning
+
 # Before torch is loaded: where tests and the processes that they start are more than the cores, spinning threads make them ten times
 # as slow.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+stop_spinning()
 
 
 @pytest.fixture(scope="session")
