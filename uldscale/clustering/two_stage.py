@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from uldscale.clustering import kmeans
+from uldscale.clustering import curve, kmeans
 from uldscale.clustering.matching import align, align_memberships
 from uldscale.config import Settings
 
@@ -141,6 +141,8 @@ def _poses(
 ) -> NDArray[np.float32]:
     old = previous.pose_centroids if previous is not None and config.align else None
     start = old if old is None or previous_poses is None else _centroids_of_members(codes, previous_poses, old)
+    if start is None and config.align:
+        return curve.fit(codes, config.poses, seed=seed)
     poses = kmeans.fit(codes, config.poses, seed=seed, init=start, sample=config.sample)
     if start is None:
         return poses
