@@ -16,7 +16,6 @@ from rich.table import Table
 from uldscale import files
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
-from uldscale.stages.extract import store_root
 from uldscale.stages.tables import title_of
 
 _SHOWN = r"nme\.[^.]+\.(forward|backward)|detection_rate|consistency_px|silhouette|pose_purity"
@@ -43,14 +42,10 @@ class Ablation:
         return table
 
     def _run(self, seed: int) -> Pipeline:
-        shared, job = self._shared.run, self._shared.job
-        settings = job.model_dump() | {"output": shared.root, "name": f"seed-{seed}"}
-        settings["extract"]["store"]["root"] = store_root(job.extract, shared)
-        settings["zero_shot"]["seed"] = settings["train"]["seed"] = seed
-        pipeline = Pipeline(Job.model_validate(settings))
-        # Looking at every image once is enough.
-        files.write_bytes(pipeline.run.index, files.read_bytes(shared.index))
-        return pipeline
+        job = self._shared.job
+        return self._shared.beside(
+            f"seed-{seed}", zero_shot=job.zero_shot.updated(seed=seed), train=job.train.updated(seed=seed)
+        )
 
 
 def spread(results: list[dict[str, Any]]) -> dict[str, Any]:

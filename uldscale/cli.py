@@ -59,6 +59,22 @@ def ablation(
 
 
 @app.command()
+def sweep(
+    job: JobFile,
+    overrides: Overrides = None,
+    landmarks: Annotated[list[int], typer.Option("--landmarks", "-k", min=2, help="numbers of landmarks K")] = [5, 10],  # noqa: B006
+    poses: Annotated[list[int], typer.Option("--poses", "-q", min=1, help="numbers of poses Q")] = [3, 5],  # noqa: B006
+) -> None:
+    """D-ULD++ with other numbers of landmarks and poses, on one feature store; a picture of forward and backward NME."""
+    from uldscale.job import load_job
+    from uldscale.sweep import Sweep
+
+    runs = Sweep(load_job(job, overrides or []), landmarks, poses)
+    runs.run_all()
+    typer.echo(runs.path)
+
+
+@app.command()
 def index(job: JobFile, overrides: Overrides = None) -> None:
     """List, check and measure the images of a job."""
     _pipeline(job, overrides).index()

@@ -5,6 +5,8 @@ Every arrow is a thing at rest in the run folder, so each step does only what is
 
 from typing import Any
 
+from uldscale import files
+from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
@@ -29,6 +31,16 @@ class Pipeline:
         self.run = RunFolder.create(job.root, job.model_dump(mode="json"), job.identity())
         if job.runtime.metrics_port is not None:
             telemetry.serve(job.runtime.metrics_port)
+
+    def beside(self, name: str, **changes: Settings) -> "Pipeline":
+        """A run in this one's folder, of the same job with some parts changed, on this one's index and store."""
+        extract = self.job.extract.updated(
+            store=self.job.extract.store.updated(root=store_root(self.job.extract, self.run))
+        )
+        other = Pipeline(self.job.updated(**changes, name=name, output=self.run.root, extract=extract))
+        # Looking at every image once is enough.
+        files.write_bytes(other.run.index, files.read_bytes(self.run.index))
+        return other
 
     def index(self) -> ImageIndex:
         """Images to index.parquet."""

@@ -58,6 +58,13 @@ def commit(folder: str, position: Position) -> None:
             files.remove(files.join(folder, name))
 
 
+def copy(source: str, folder: str, position: Position) -> None:
+    """Copy the checkpoint of a position, which `source` is, into a folder of checkpoints."""
+    target = files.join(folder, position.name)
+    for name in sorted(files.names(source), key=lambda name: name == "state.json"):
+        files.write_bytes(files.join(target, name), files.read_bytes(files.join(source, name)))
+
+
 def _read(folder: str, name: str) -> tuple[Position, str]:
     state = files.read_json(files.join(folder, name, "state.json"))
     return Position(Stage(state["stage"]), state["step"], state["round"]), files.join(folder, name)
