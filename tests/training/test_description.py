@@ -8,6 +8,8 @@ import torch
 
 from uldscale.clustering.two_stage import Clusters
 from uldscale.models.keypoints import KeypointConfig, sample
+from uldscale.models.landmarks import Located
+from uldscale.training import description
 from uldscale.training.anchors import MIN_MEMBERS, Anchors, find_anchors
 from uldscale.training.batches import DenseLabels
 from uldscale.training.description import Keypoints, describe
@@ -78,7 +80,12 @@ def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training
     found = describe(
         training.network, training.reader, np.arange(8), KeypointConfig(visible=0), BORDER, anchors(training)
     )
-    assert np.bincount(found.row).tolist() == [LANDMARKS] * 8
+    counts, cell = np.bincount(found.row, minlength=8), 1 / training.network.config.grid
+    assert counts.min() >= 1
+    assert counts.max() <= LANDMARKS
+    for row in range(8):
+        places = found.points[found.row == row]
+        assert all(np.linalg.norm(places[i] - places[:i], axis=1).min() >= cell for i in range(1, len(places)))
     assert found.anchors is not None
 
 
@@ -90,3 +97,13 @@ def test_dense_keypoints_cover_more_of_an_image_than_peaks(training: Training) -
     )
     assert len(dense.row) > len(peaks.row)
     assert peaks.anchors is None
+
+
+def test_of_two_landmarks_in_one_place_the_better_is_a_label() -> None:
+    points = torch.tensor([[[0.5, 0.5], [0.52, 0.5], [0.9, 0.9], [torch.nan, torch.nan]]])
+    found = Located(points, torch.tensor([[0.3, 0.8, 0.1, 0.0]]), torch.ones(1, 4, 2))
+    apart = description._apart(found, 1 / 32)
+    assert apart.points.isfinite().all(-1).tolist() == [[False, True, True, False]]
+    assert apart.scores.tolist() == [[0, pytest.approx(0.8), pytest.approx(0.1), 0]]
+    assert apart.descriptors[0, :, 0].tolist() == [0, 1, 1, 1]
+    assert description._apart(found, 1 / 64).points.isfinite().all(-1).tolist() == [[True, True, True, False]]

@@ -80,6 +80,16 @@ def test_only_the_parts_of_a_stage_learn(store: FeatureStore, stage: Stage) -> N
     assert learning == TRAINED_PARTS[stage]
 
 
+def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
+    torch.manual_seed(0)
+    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    network.trainable(TRAINED_PARTS[Stage.D_ULD_PP])
+    losses = Objective(network, Stage.D_ULD_PP, LossConfig())(draw(store, Stage.D_ULD_PP, 0, 1))
+    losses["pose"].backward()
+    taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert taught == {"vae"}
+
+
 def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
     batch = draw(store, Stage.D_ULD, 0, 1)
     network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)

@@ -64,7 +64,7 @@ class Network(nn.Module):
         return Outputs(self.detector(maps), self.descriptor(maps))
 
     def codes(self, logits: Tensor) -> Tensor:
-        """Pose codes (B, Z): the mean of the posterior, without sampling. The gradient flows on to the detector."""
+        """Pose codes (B, Z): the mean of the posterior, without sampling. The gradient flows on to the logits."""
         mean, _ = self.vae.encode(logits.sigmoid())
         return mean
 

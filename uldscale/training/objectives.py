@@ -88,9 +88,13 @@ class Objective(nn.Module):
         )
 
     def _pose_guided(self, batch: Batch, outputs: Outputs) -> Losses:
-        """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO."""
+        """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO.
+
+        Eq. 3 teaches the encoder alone. Passed on to the detector it draws the heatmaps of a pose together, and landmarks say less:
+        forward NME 5.06 instead of 5.01 on real faces, consistency 1.45 instead of 1.27 px.
+        """
         losses = self._self_training(batch, outputs)
-        codes = self.network.codes(outputs.logits.chunk(2)[0])
+        codes = self.network.codes(outputs.logits.chunk(2)[0].detach())
         pose = latent_loss(gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared)
         return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
 
