@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "uldscale"
 
 FLOORS = [
+    {"__main__"},
     {"cli"},
-    {"ablation"},
+    {"ablation", "sweep"},
     {"pipeline"},
     {"job"},
     {"stages"},

@@ -96,7 +96,7 @@ class LabelTable:
         number = latest_round(folder) if round is None else round
         if number is None or not files.exists(files.join(_place(folder, number), "clusters.safetensors")):
             wanted = (
-                "no round is finished" if number is None else f"round {number} is missing, there are {_rounds(folder)}"
+                "no round is finished" if number is None else f"round {number} is missing, there are {rounds(folder)}"
             )
             raise IncompleteError(f"{folder}: {wanted}; run the job again to make the labels")
         place = _place(folder, number)
@@ -121,13 +121,14 @@ def latest_round(folder: str) -> int | None:
 
 def prune(folder: str, keep: int, in_use: Collection[int] = ()) -> None:
     """Remove all rounds but the `keep` newest, the latest finished one and those `in_use`."""
-    kept = {*(_rounds(folder)[-keep:] if keep else ()), latest_round(folder), *in_use}
-    for number in _rounds(folder):
+    kept = {*(rounds(folder)[-keep:] if keep else ()), latest_round(folder), *in_use}
+    for number in rounds(folder):
         if number not in kept:
             files.remove(_place(folder, number))
 
 
-def _rounds(folder: str) -> list[int]:
+def rounds(folder: str) -> list[int]:
+    """Numbers of the rounds on disk, rising."""
     return [int(name) for name in files.names(folder) if name.isdigit()]
 
 

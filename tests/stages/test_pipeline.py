@@ -81,8 +81,8 @@ def test_report_shows_every_method(whole: Pipeline) -> None:
     for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
         assert words in page
     assert page.count("data:image/jpeg;base64,") == len(METHODS) + 1
-    # Purity by range, two protocols, errors by yaw in both directions, raw accuracy, losses.
-    assert page.count("data:image/png;base64,") == 1 + 2 + 2 + 1 + 1
+    # Purity by range at the end and by round, two protocols, errors by yaw in both directions, raw accuracy, losses.
+    assert page.count("data:image/png;base64,") == 2 + 2 + 2 + 1 + 1
 
 
 def test_second_run_does_nothing(whole: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from itertools import pairwise
@@ -15,6 +16,8 @@ from PIL import Image
 from uldscale import files
 from uldscale.data.index import ImageIndex
 from uldscale.evaluation import bars, plots
+from uldscale.evaluation.clusters import pose_agreement
+from uldscale.labels import LabelTable, rounds
 from uldscale.runs import RunFolder
 from uldscale.stages.evaluate import landmarks_of
 from uldscale.stages.tables import MEASURES, measured, protocols, rows, title_of
@@ -108,7 +111,19 @@ def _poses(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any])
         figures.append(
             _figure("share of images in poses of their own range", bars.grouped(ranges, shares, "yaw", "share"))
         )
+        if by_round := _accuracy_by_round(index, run):
+            caption = "the same of training images, by round of labels"
+            figures.append(_figure(caption, bars.grouped(ranges, by_round, "yaw", "share")))
     return Section("Pose clusters", note, figures)
+
+
+def _accuracy_by_round(index: ImageIndex, run: RunFolder) -> dict[str, Sequence[float | None]]:
+    """How pose labels agree with yaw in the rounds of D-ULD++ that are still on disk (paper, Figure 7); empty without yaw."""
+    rows = index.rows("train")
+    yaw = index.yaw(rows)
+    tables = [LabelTable.read(run.labels, number) for number in rounds(run.labels)] if np.isfinite(yaw).any() else []
+    with_poses = [table for table in tables if "pose_centroids" in table.clusters]
+    return {f"round {table.round}": pose_agreement(table.poses[rows].astype(int), yaw).accuracy for table in with_poses}
 
 
 def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:

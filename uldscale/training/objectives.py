@@ -91,7 +91,7 @@ class Objective(nn.Module):
         """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO.
 
         Eq. 3 teaches the encoder alone. Passed on to the detector it draws the heatmaps of a pose together, and landmarks say less:
-        forward NME 5.06 instead of 5.01 on real faces, consistency 1.45 instead of 1.27 px.
+        forward NME 5.06 instead of 5.01 on real faces, consistency 1.44 instead of 1.27 px.
         """
         losses = self._self_training(batch, outputs)
         codes = self.network.codes(outputs.logits.chunk(2)[0].detach())
