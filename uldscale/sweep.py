@@ -9,11 +9,13 @@ from itertools import product
 from typing import Any
 
 from uldscale import files
+from uldscale.errors import DataError
 from uldscale.evaluation.pairs import table_of_pairs
 from uldscale.job import Job
 from uldscale.labels import LabelTable
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
+from uldscale.stages.evaluate import Truth
 from uldscale.training import checkpoints
 from uldscale.training.schedule import Stage
 
@@ -31,7 +33,12 @@ class Sweep:
         return files.join(self._shared.run.root, "sweep.png")
 
     def run_all(self) -> dict[str, Any]:
-        """Do what is missing of all runs; writes picture and numbers, by protocol {"k10-q5": [forward, backward]}, and returns them."""
+        """Do what is missing of all runs; writes picture and numbers, by protocol {"k10-q5": [forward, backward]}, and returns them.
+
+        Raises DataError for images without annotated points.
+        """
+        if Truth.of(self._shared.index(), self._shared.job.data.size) is None:
+            raise DataError("a sweep compares NMEs, but the images have no annotated points; sweep over annotated ones")
         self._shared.extract()
         results = {pair: self._run(*pair).run_all() for pair in product(self._landmarks, self._poses)}
         table: dict[str, dict[str, list[float]]] = {}

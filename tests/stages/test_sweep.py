@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from uldscale import files
+from uldscale.errors import DataError
 from uldscale.job import Job
 from uldscale.labels import LabelTable
 from uldscale.runs import RunFolder
@@ -34,3 +37,12 @@ def test_what_is_trained_once_is_trained_once(settings: dict[str, Any]) -> None:
     for name, run in runs.items():
         clusters = LabelTable.read(run.labels).clusters
         assert name == f"k{clusters['centroids'].shape[1]}-q{len(clusters['pose_centroids'])}"
+
+
+def test_without_annotated_points_there_is_nothing_to_compare(settings: dict[str, Any], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    settings["data"] = {"kind": "folder", "train": str(tmp_path), "size": 64}
+    with pytest.raises(DataError, match="no annotated points"):
+        Sweep(Job.model_validate(settings), [3], [2]).run_all()
