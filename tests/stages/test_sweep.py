@@ -23,17 +23,18 @@ def stages_trained(run: RunFolder) -> set[str]:
 @pytest.mark.timeout(600)
 def test_what_is_trained_once_is_trained_once(settings: dict[str, Any]) -> None:
     job = Job.model_validate(settings)
-    table = Sweep(job, [4, 3], [2, 1]).run_all()
-    assert set(table["68pt-300"]) == {"k3-q1", "k3-q2", "k4-q1", "k4-q2"}
+    assert set(Sweep(job, [3], [2, 1]).run_all()["68pt-300"]) == {"k3-q1", "k3-q2"}
+    table = Sweep(job, [4, 3], [2]).run_all()
+    assert set(table["68pt-300"]) == {"k3-q2", "k4-q2"}
     root = Path(job.root)
     assert [path.name for path in root.glob("**/store.zarr")] == ["store.zarr"]
     assert files.read_json(str(root / "sweep.json")) == table
     assert (root / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    runs = {name: RunFolder(str(root / name)) for name in table["68pt-300"]}
+    runs = {name: RunFolder(str(root / name)) for name in ("k3-q1", "k3-q2", "k4-q2")}
     everything = {Stage.BOOTSTRAP, Stage.D_ULD, Stage.POSE_PROXY, Stage.D_ULD_PP}
     assert stages_trained(runs["k3-q1"]) == everything
-    assert stages_trained(runs["k4-q1"]) == everything - {Stage.BOOTSTRAP}
-    assert stages_trained(runs["k3-q2"]) == stages_trained(runs["k4-q2"]) == {Stage.D_ULD_PP}
+    assert stages_trained(runs["k3-q2"]) == {Stage.D_ULD_PP}
+    assert stages_trained(runs["k4-q2"]) == everything - {Stage.BOOTSTRAP}
     for name, run in runs.items():
         clusters = LabelTable.read(run.labels).clusters
         assert name == f"k{clusters['centroids'].shape[1]}-q{len(clusters['pose_centroids'])}"
