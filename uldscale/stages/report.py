@@ -121,9 +121,12 @@ def _accuracy_by_round(index: ImageIndex, run: RunFolder) -> dict[str, Sequence[
     """How pose labels agree with yaw in the rounds of D-ULD++ that are still on disk (paper, Figure 7); empty without yaw."""
     rows = index.rows("train")
     yaw = index.yaw(rows)
-    tables = [LabelTable.read(run.labels, number) for number in rounds(run.labels)] if np.isfinite(yaw).any() else []
-    with_poses = [table for table in tables if "pose_centroids" in table.clusters]
-    return {f"round {table.round}": pose_agreement(table.poses[rows].astype(int), yaw).accuracy for table in with_poses}
+    if not np.isfinite(yaw).any():
+        return {}
+    relabelled = (event for event in run.read_metrics() if event["event"] == "relabel")
+    ours = {event["round"] for event in relabelled if event["stage"] == Stage.D_ULD_PP}
+    tables = [LabelTable.read(run.labels, number) for number in rounds(run.labels) if number in ours]
+    return {f"round {table.round}": pose_agreement(table.poses[rows].astype(int), yaw).accuracy for table in tables}
 
 
 def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:
