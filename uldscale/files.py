@@ -6,6 +6,7 @@ Law: a reader never sees half a file. Local files are written beside their place
 import json
 import os
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 import fsspec
@@ -70,6 +71,13 @@ def read_json(path: str) -> Any:
 def write_json(path: str, value: Any) -> None:
     """Replace a JSON file whole; keys keep their order, so equal values give equal bytes."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def copy_folder(source: str, target: str, *, last: str, without: Collection[str] = ()) -> None:
+    """Copy the files of a folder but those `without`; `last` comes last, so that a folder with it is whole."""
+    wanted = [name for name in names(source) if name not in without]
+    for name in sorted(wanted, key=lambda name: name == last):
+        write_bytes(join(target, name), read_bytes(join(source, name)))
 
 
 def remove(path: str) -> None:

@@ -173,9 +173,7 @@ class RunFolder:
 
     def publish(self, method: str) -> None:
         """Copy a method's detector to `model`, config.json last: a folder with it is whole."""
-        names = [name for name in files.names(self.method(method)) if name != "predictions.parquet"]
-        for name in sorted(names, key=lambda name: name == "config.json"):
-            files.write_bytes(files.join(self.model, name), files.read_bytes(files.join(self.method(method), name)))
+        files.copy_folder(self.method(method), self.model, last="config.json", without={"predictions.parquet"})
 
     def _drop_torn_line(self) -> None:
         if os.path.exists(self.metrics):

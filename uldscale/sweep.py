@@ -41,15 +41,18 @@ class Sweep:
             raise DataError("a sweep compares NMEs, but the images have no annotated points; sweep over annotated ones")
         self._shared.extract()
         results = {pair: self._run(*pair).run_all() for pair in product(self._landmarks, self._poses)}
-        table: dict[str, dict[str, list[float]]] = {}
-        for (landmarks, poses), result in results.items():
-            for protocol, error in result["methods"][Stage.D_ULD_PP]["nme"].items():
-                table.setdefault(protocol, {})[_name(landmarks, poses)] = [error["forward"], error["backward"]]
+        errors = {pair: result["methods"][Stage.D_ULD_PP]["nme"] for pair, result in results.items()}
+        table = {
+            protocol: {_name(*pair): _forward_backward(error[protocol]) for pair, error in errors.items()}
+            for protocol in next(iter(errors.values()))
+        }
         files.write_json(files.join(self._shared.run.root, "sweep.json"), table)
-        first = next(iter(table))
-        rows = [[table[first][_name(landmarks, poses)] for landmarks in self._landmarks] for poses in self._poses]
-        files.write_bytes(self.path, table_of_pairs(rows, self._landmarks, self._poses, first))
+        files.write_bytes(self.path, self._picture(*next(iter(table.items()))))
         return table
+
+    def _picture(self, protocol: str, errors: dict[str, list[float]]) -> bytes:
+        rows = [[errors[_name(landmarks, poses)] for landmarks in self._landmarks] for poses in self._poses]
+        return table_of_pairs(rows, self._landmarks, self._poses, protocol)
 
     def _run(self, landmarks: int, poses: int) -> Pipeline:
         """The run of K landmarks and Q poses, begun with all that others have trained for it."""
@@ -58,7 +61,7 @@ class Sweep:
         train = job.train.updated(clusters=clusters, full_vae=None, mallis_d=None)
         zero_shot = job.zero_shot.updated(landmarks=landmarks)
         run = self._shared.beside(_name(landmarks, poses), train=train, zero_shot=zero_shot)
-        elder, twin = (self._folder(self._landmarks[0]), self._folder(landmarks))
+        elder, twin = self._folder(self._landmarks[0]), self._folder(landmarks)
         for stage, source in ((Stage.BOOTSTRAP, elder), (Stage.D_ULD, twin), (Stage.POSE_PROXY, twin)):
             _adopt(source, run.run, stage)
         return run
@@ -70,6 +73,10 @@ class Sweep:
 
 def _name(landmarks: int, poses: int) -> str:
     return f"k{landmarks}-q{poses}"
+
+
+def _forward_backward(error: dict[str, Any]) -> list[float]:
+    return [error["forward"], error["backward"]]
 
 
 def _adopt(source: RunFolder, run: RunFolder, stage: Stage) -> None:

@@ -24,7 +24,7 @@ SAMPLE = 4000
 
 def fit(codes: NDArray[np.float32], k: int, *, seed: int) -> NDArray[np.float32]:
     """Centroids (k, Z) of k connected parts of codes (N, Z), N >= k. Codes too few to tell a curve are left to K-means."""
-    drawn = codes[np.sort(np.random.default_rng(seed).permutation(len(codes))[:SAMPLE])]
+    drawn = kmeans.draw(codes, SAMPLE, seed)
     if k == 1 or len(drawn) < k * NEIGHBOURS:
         return kmeans.fit(codes, k, seed=seed)
     parts = _parts(drawn, k, seed)

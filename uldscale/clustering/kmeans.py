@@ -51,7 +51,7 @@ def fit(
     """
     points = np.ascontiguousarray(points, dtype=np.float32)
     _check(points, k, init)
-    points = _draw(points, sample, seed)
+    points = draw(points, sample, seed)
     with threadpool_limits(limits=1):
         starts = _starts(points, k, seed, n_init) if init is None else [np.array(init, dtype=np.float32)]
         return min((_run(points, start) for start in starts), key=lambda run: run[0])[1]
@@ -91,7 +91,8 @@ def _check(points: NDArray[np.float32], k: int, init: NDArray[np.float32] | None
         raise ValueError(f"init has shape {init.shape}, wanted {(k, points.shape[1])}")
 
 
-def _draw(points: NDArray[np.float32], sample: int, seed: int) -> NDArray[np.float32]:
+def draw(points: NDArray[np.float32], sample: int, seed: int) -> NDArray[np.float32]:
+    """`sample` of the points (n, d), in their order; all when there are no more."""
     if len(points) <= sample:
         return points
     return points[np.sort(np.random.default_rng(seed).choice(len(points), sample, replace=False))]

@@ -143,9 +143,9 @@ def _poses(
     start = old if old is None or previous_poses is None else _centroids_of_members(codes, previous_poses, old)
     if start is None and config.align:
         return curve.fit(codes, config.poses, seed=seed)
-    poses = kmeans.fit(codes, config.poses, seed=seed, init=start, sample=config.sample)
     if start is None:
-        return poses
+        return kmeans.fit(codes, config.poses, seed=seed, sample=config.sample)
+    poses = kmeans.fit(codes, config.poses, seed=seed, init=start, sample=config.sample)
     if previous_poses is None:
         return poses[align(poses, start)]
     return poses[align_memberships(kmeans.assign(codes, poses)[0], previous_poses, config.poses)]

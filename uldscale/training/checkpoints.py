@@ -60,9 +60,7 @@ def commit(folder: str, position: Position) -> None:
 
 def copy(source: str, folder: str, position: Position) -> None:
     """Copy the checkpoint of a position, which `source` is, into a folder of checkpoints."""
-    target = files.join(folder, position.name)
-    for name in sorted(files.names(source), key=lambda name: name == "state.json"):
-        files.write_bytes(files.join(target, name), files.read_bytes(files.join(source, name)))
+    files.copy_folder(source, files.join(folder, position.name), last="state.json")
 
 
 def _read(folder: str, name: str) -> tuple[Position, str]:
