@@ -102,7 +102,7 @@ def test_bad_box_files_are_named(tmp_path: Path, name: str, text: str, said: str
 
 
 def test_a_box_file_that_is_not_there() -> None:
-    with pytest.raises(DataError, match="'/none/boxes.json' is not there"):
+    with pytest.raises(DataError, match="/none/boxes.json is not there"):
         make_provider(RoiConfig(provider="file", file="/none/boxes.json"))
 
 

@@ -93,9 +93,17 @@ def test_borders_are_reflected() -> None:
     assert (render_views(grey, turned, config, "a", 0) == 77).all()
 
 
+def test_view_one_is_moved_and_not_relit() -> None:
+    config = STILL.updated(count=4, brightness=0.3, contrast=0.3, noise=0.1)
+    views = render_views(smooth_image(), np.stack([np.eye(3)] * 4).astype(np.float32), config, "a", 0)
+    assert np.array_equal(views[1], smooth_image())
+    assert (views[2:] != smooth_image()).mean() > 0.9
+    assert not np.array_equal(views[2], views[3])
+
+
 @pytest.mark.parametrize("limit", ["brightness", "contrast", "saturation"])
 def test_each_change_of_light_is_what_its_name_says(limit: str) -> None:
-    config = STILL.updated(count=2, **{limit: 0.3})
+    config = STILL.updated(count=2, relit_from=1, **{limit: 0.3})
     image = smooth_image().astype(float)
     view = render_views(image.astype(np.uint8), np.stack([np.eye(3)] * 2).astype(np.float32), config, "a", 3)[1]
     grey = (image @ [0.299, 0.587, 0.114])[..., None]
@@ -107,7 +115,7 @@ def test_each_change_of_light_is_what_its_name_says(limit: str) -> None:
 
 
 def test_noise_has_at_most_the_given_deviation() -> None:
-    config = STILL.updated(count=20, noise=0.1)
+    config = STILL.updated(count=20, relit_from=1, noise=0.1)
     grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
     views = render_views(grey, np.stack([np.eye(3)] * 20).astype(np.float32), config, "a", 0)
     deviations = views.astype(float).std((1, 2, 3)) / 255
@@ -128,7 +136,9 @@ def test_apply_composes_and_treats_numpy_and_torch_alike() -> None:
     assert np.allclose(apply(many, torch.from_numpy(points)).numpy(), moved, equal_nan=True)
 
 
-@pytest.mark.parametrize("wrong", [{"scale": [1.2, 0.8]}, {"scale": [0, 1]}, {"count": 0}, {"noise": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"scale": [1.2, 0.8]}, {"scale": [0, 1]}, {"count": 0}, {"noise": -0.1}, {"relit_from": 0}]
+)
 def test_senseless_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         settings.validate(ViewConfig, wrong, "job.yaml")

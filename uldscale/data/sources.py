@@ -90,16 +90,22 @@ def from_faces3d(count: int, first_seed: int, size: int, max_yaw: float) -> list
     return [Record(f"face-{seed:07d}", f"faces3d:{size}/{max_yaw:g}/{seed}") for seed in seeds]
 
 
-def read_text(path: str) -> str:
-    """Content of a UTF-8 text file. Raises DataError when it is missing, a folder or not text."""
+def read_content(path: str) -> bytes:
+    """Content of a file. Raises DataError when it is missing, a folder or cannot be read."""
     try:
-        return files.read_bytes(path).decode("utf-8-sig")
+        return files.read_bytes(path)
     except FileNotFoundError:
-        raise DataError(f"{path!r} is not there; give the path of a file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise DataError(f"{path} is not there") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_text(path: str) -> str:
+    """Content of a UTF-8 text file. Raises DataError when it cannot be read or is not text."""
+    try:
+        return read_content(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
 
 
 def locate(root: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """Views of an image: random similarities and changes of light, seeded by the image's id.
 
 Cached features cannot be augmented later, so every image gets V fixed views before extraction. View 0 is the image
-untouched.
+untouched, view 1 is only moved.
 Law: a view depends on (seed, image id, view number) and the settings alone, never on the worker, the order or the other
 views.
 
@@ -42,6 +42,8 @@ class ViewConfig(Settings):
     """Largest shift along x and along y, as a share of the crop."""
     flip: bool = False
     """Mirror every other view, on average, left to right."""
+    relit_from: int = Field(2, ge=1)
+    """First view whose light changes, too. View 1 is only moved: consistency compares it with view 0 (supplement 8)."""
     brightness: float = Field(0.2, ge=0, lt=1)
     """Largest relative change of all pixel values."""
     contrast: float = Field(0.2, ge=0, lt=1)
@@ -75,7 +77,8 @@ def render_views(
     views = [image]
     for view in range(1, len(matrices)):
         warped = _warp(padded, inverses[view], margin, image.shape[0])
-        views.append(_relight(warped, config, _generator(seed, image_id, view, "light")))
+        relit = view >= config.relit_from
+        views.append(_relight(warped, config, _generator(seed, image_id, view, "light")) if relit else warped)
     return np.stack(views)
 
 

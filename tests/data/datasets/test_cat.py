@@ -70,7 +70,7 @@ def test_images_without_annotation_and_the_one_with_a_wrong_one_are_broken(tmp_p
     root = made(tmp_path, ["a.jpg", "00000003_019.jpg"])
     (tmp_path / "a.jpg.cat").unlink()
     broken = {record.id: record.broken for records in read_cat(root).values() for record in records}
-    assert "a.jpg.cat' is not there" in broken["a"]
+    assert "a.jpg.cat is not there" in broken["a"]
     assert "erratum" in broken["00000003_019"]
 
 

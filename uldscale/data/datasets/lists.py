@@ -21,16 +21,6 @@ def find(root: str, *places: str) -> str:
     raise DataError(f"{root} has no {' and no '.join(places)}; unpack the data set there as it is distributed")
 
 
-def read_content(path: str) -> bytes:
-    """Content of a file. Raises DataError when it is missing or cannot be read."""
-    try:
-        return files.read_bytes(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is not there") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
 def read_lines(path: str, skip: int = 0) -> list[tuple[int, list[str]]]:
     """(number, words) of the lines of a text file that are not empty, after `skip` lines of heading.
 

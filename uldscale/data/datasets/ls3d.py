@@ -15,11 +15,11 @@ from dataclasses import replace
 import numpy as np
 
 from uldscale import files
-from uldscale.data.datasets.lists import Splits, find, read_content
+from uldscale.data.datasets.lists import Splits, find
 from uldscale.data.datasets.matlab import read_array
 from uldscale.data.datasets.points import Landmarks, annotate, landmarks
 from uldscale.data.datasets.torch7 import parse_matrix
-from uldscale.data.sources import Record, from_folder, locate
+from uldscale.data.sources import Record, from_folder, locate, read_content
 from uldscale.errors import DataError
 
 NUM_POINTS = 68

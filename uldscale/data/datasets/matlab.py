@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from uldscale.data.datasets.lists import read_content
+from uldscale.data.sources import read_content
 from uldscale.errors import DataError
 
 _HEADING = 128
