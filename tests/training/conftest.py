@@ -71,13 +71,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return make_store(str(tmp_path_factory.mktemp("features") / "store.zarr"))
 
 
-@pytest.fixture
-def make_training(store: FeatureStore, tmp_path: Path) -> Callable[..., Training]:
-    """Builds a training in the run folder `name`, relabelled in this process."""
+@pytest.fixture(scope="session")
+def training_in(store: FeatureStore) -> Callable[..., Training]:
+    """Builds a training in a run folder, relabelled in this process."""
 
-    def make(name: str, config: TrainConfig = CONFIG) -> Training:
-        run = RunFolder(str(tmp_path / name))
-        (tmp_path / name).mkdir(exist_ok=True)
+    def make(folder: Path, config: TrainConfig = CONFIG) -> Training:
+        run = RunFolder(str(folder))
+        folder.mkdir(exist_ok=True)
         relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
 
         def relabel(stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:

@@ -1,6 +1,7 @@
 """What ranks see: the same keypoints however images are shared, and landmarks followed through a network that moves on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ BORDER, ROWS, LANDMARKS = 0.1, 12, 3
 
 
 @pytest.fixture
-def training(make_training: Callable[..., Training]) -> Training:
-    training = make_training("run")
+def training(training_in: Callable[..., Training], tmp_path: Path) -> Training:
+    training = training_in(tmp_path / "run")
     training.network.eval()
     return training
 

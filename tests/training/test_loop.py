@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -37,20 +38,23 @@ def losses(training: Training) -> dict[tuple[str, int], float]:
     return found
 
 
-@pytest.fixture
-def whole(make_training: Callable[..., Training]) -> Training:
-    training = make_training("whole")
+@pytest.fixture(scope="module")
+def whole(training_in: Callable[..., Training], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """One finished training, which all tests of this file look at."""
+    training = training_in(tmp_path_factory.mktemp("runs") / "whole")
     training.run_all()
     return training
 
 
 @pytest.mark.parametrize("calls", [2, 6, 9, 13, 17, 21], ids=lambda calls: f"killed in step {calls}")
-def test_n_steps_kill_m_steps(whole: Training, make_training: Callable[..., Training], calls: int) -> None:
-    killed = make_training("killed")
+def test_n_steps_kill_m_steps(
+    whole: Training, training_in: Callable[..., Training], tmp_path: Path, calls: int
+) -> None:
+    killed = training_in(tmp_path / "killed")
     kill_after(killed, calls)
     with pytest.raises(Killed):
         killed.run_all()
-    resumed = make_training("killed")
+    resumed = training_in(tmp_path / "killed")
     resumed.run_all()
     assert losses(resumed) == losses(whole)
     for stage in METHODS:
@@ -86,9 +90,9 @@ def test_methods_are_detectors(whole: Training) -> None:
         assert ((known > 0.1 - 1 / 16) & (known < 0.9 + 1 / 16)).all()
 
 
-def test_a_finished_run_does_nothing(whole: Training, make_training: Callable[..., Training]) -> None:
+def test_a_finished_run_does_nothing(whole: Training, training_in: Callable[..., Training]) -> None:
     before = len(whole.run.read_metrics())
-    make_training("whole").run_all()
+    training_in(Path(whole.run.root)).run_all()
     assert len(whole.run.read_metrics()) == before
 
 
@@ -101,15 +105,15 @@ def test_rounds(whole: Training) -> None:
     assert [event["round"] for event in rounds] == list(range(13))
 
 
-def test_baselines_leave_no_trace(whole: Training, make_training: Callable[..., Training]) -> None:
+def test_baselines_leave_no_trace(whole: Training, training_in: Callable[..., Training], tmp_path: Path) -> None:
     """A stage starts from its parent, whatever ran in between."""
-    alone = make_training("alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None}))
+    alone = training_in(tmp_path / "alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None}))
     alone.run_all()
     assert {key for key in losses(whole) if key not in losses(alone)} == {
         (stage, step) for stage in ("full_vae", "mallis_d") for step in range(1, 5)
     }
     assert all(losses(whole)[key] == loss for key, loss in losses(alone).items())
-    only = make_training("only", whole.config.model_copy(update={"full_vae": None}))
+    only = training_in(tmp_path / "only", whole.config.model_copy(update={"full_vae": None}))
     only.run_all()
     assert losses(only)["mallis_d", 4] == losses(whole)["mallis_d", 4]
 
