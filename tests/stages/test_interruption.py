@@ -109,12 +109,24 @@ def content(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in paths}
 
 
-def test_the_raylet_dies_while_training(job: Path) -> None:
-    settings = yaml.safe_load(job.read_text())
+@pytest.fixture
+def long_training(settings: dict[str, Any], job: Path) -> Path:
     settings["train"]["bootstrap"]["steps"] = 100_000
     settings["extract"]["store"] = {"rows_per_shard": 50}
     job.write_text(yaml.safe_dump(settings))
-    process = started("run", job, "checkpoints/*/state.json")
+    return job
+
+
+def test_a_scheduler_ends_the_run(long_training: Path) -> None:
+    process = started("run", long_training, "checkpoints/*/state.json")
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert said.splitlines()[-1] == INTERRUPTED
+
+
+def test_the_raylet_dies_while_training(long_training: Path) -> None:
+    process = started("run", long_training, "checkpoints/*/state.json")
     kill(process, "raylet")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 3

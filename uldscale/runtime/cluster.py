@@ -4,7 +4,9 @@ import logging
 import os
 import platform
 import secrets
+import signal
 import sys
+import threading
 from typing import Any
 
 import ray
@@ -74,6 +76,7 @@ def connect(runtime: RuntimeConfig) -> None:
         _join(address, quiet)
     else:
         _start_here(runtime, quiet)
+    _end_like_ctrl_c()
     _tell_idle_gpus(runtime)
     NodeWatch().start()
 
@@ -98,6 +101,12 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.
     cpus = max(os.cpu_count() or 1, _LOGICAL_CPUS, int(wanted) + 1)
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+
+
+def _end_like_ctrl_c() -> None:
+    """Let SIGTERM, with which schedulers and `ray job stop` end a run, be an interrupt; Ray makes a crash of it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _check_gpus(runtime: RuntimeConfig) -> None:
