@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from uldscale.losses.contrastive import Policy
 from uldscale.models.network import Network
 from uldscale.store.features import FeatureStore
 from uldscale.training.batches import Batch, Batches, DenseLabels
@@ -93,6 +95,17 @@ def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
     losses["pose"].backward()
     taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
     assert taught == {"vae"}
+
+
+def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> None:
+    batch = draw(store, Stage.D_ULD_PP, 0, 1)
+    torch.manual_seed(0)
+    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    losses = {
+        policy: float(Objective(network, Stage.D_ULD_PP, LossConfig(policy=policy))(batch)["descriptor"])
+        for policy in get_args(Policy)
+    }
+    assert len(set(losses.values())) == 3
 
 
 def test_labelled_points_follow_their_view(store: FeatureStore) -> None:

@@ -117,7 +117,7 @@ class Objective(nn.Module):
         poses = gather(batch.poses.repeat(2))[:, None].expand(-1, landmarks)
         return descriptor_loss(
             descriptors[inside], labels[inside], views[inside], points[inside], margin=self._config.margin,
-            min_distance=self._config.min_distance, squared=self._config.squared, poses=poses[inside],
+            min_distance=self._config.min_distance, squared=self._config.squared, poses=poses[inside], policy=self._config.policy,
         )  # fmt: skip
 
     def _points(self, batch: Batch) -> Tensor:
