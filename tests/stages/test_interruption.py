@@ -69,9 +69,10 @@ def heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c(job: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_scheduler(job: Path, sign: signal.Signals) -> None:
     process = started("extract", job, "store.zarr/commits/*.json")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 3
     assert said.splitlines()[-1] == INTERRUPTED
@@ -117,7 +118,7 @@ def long_training(settings: dict[str, Any], job: Path) -> Path:
     return job
 
 
-def test_a_scheduler_ends_the_run(long_training: Path) -> None:
+def test_a_scheduler_ends_training(long_training: Path) -> None:
     process = started("run", long_training, "checkpoints/*/state.json")
     process.terminate()
     _, said = process.communicate(timeout=60)
