@@ -26,6 +26,11 @@ def scrape(port: int) -> Samples:
     return samples
 
 
+def value(samples: Samples, name: str, labels: dict[str, str]) -> float:
+    """Of the sample with these labels; 0 where there is none yet."""
+    return sum(sample.value for sample in samples.get(name, []) if sample.labels == labels)
+
+
 def wait_for(samples: Callable[[], Samples], name: str) -> Samples:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -48,17 +53,22 @@ def test_names_and_labels_are_prometheus_own() -> None:
 
 
 def test_the_driver_serves_what_it_recorded(port: int) -> None:
+    """Whatever this process has recorded before."""
+    before = scrape(port)
     record("uldscale_shards_committed_total", 2)
     record("uldscale_shards_committed_total", 1)
     record("uldscale_train_loss", 0.5, stage="bootstrap", loss="detector")
     record("uldscale_train_loss", 0.25, stage="bootstrap", loss="detector")
     record("uldscale_shard_seconds", 2.5)
-    found = scrape(port)
-    assert found["uldscale_shards_committed_total"][0].value == 3
-    (loss,) = found["uldscale_train_loss"]
-    assert (loss.value, loss.labels) == (0.25, {"stage": "bootstrap", "loss": "detector"})
-    assert found["uldscale_shard_seconds_sum"][0].value == 2.5
-    assert {sample.labels["le"]: sample.value for sample in found["uldscale_shard_seconds_bucket"]}["3.0"] == 1
+    after = scrape(port)
+
+    def gained(name: str, **labels: str) -> float:
+        return value(after, name, labels) - value(before, name, labels)
+
+    assert gained("uldscale_shards_committed_total") == 3
+    assert value(after, "uldscale_train_loss", {"stage": "bootstrap", "loss": "detector"}) == 0.25
+    assert gained("uldscale_shard_seconds_sum") == 2.5
+    assert gained("uldscale_shard_seconds_bucket", le="3.0") == 1
 
 
 def test_what_is_not_declared_is_an_error() -> None:
