@@ -1,7 +1,7 @@
 """Views of an image: random similarities and changes of light, seeded by the image's id.
 
 Cached features cannot be augmented later, so every image gets V fixed views before extraction. View 0 is the image
-untouched, view 1 is only moved.
+untouched; view 1, unless told otherwise, is only moved.
 Law: a view depends on (seed, image id, view number) and the settings alone, never on the worker, the order or the other
 views.
 
