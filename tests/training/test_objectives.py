@@ -102,7 +102,7 @@ def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> No
     torch.manual_seed(0)
     network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
     losses = {
-        policy: float(Objective(network, Stage.D_ULD_PP, LossConfig(policy=policy))(batch)["descriptor"])
+        policy: Objective(network, Stage.D_ULD_PP, LossConfig(policy=policy))(batch)["descriptor"].item()
         for policy in get_args(Policy)
     }
     assert len(set(losses.values())) == 3
