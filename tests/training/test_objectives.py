@@ -36,6 +36,11 @@ def labels() -> DenseLabels:
     return DenseLabels(points, np.arange(12) % 2)
 
 
+def make_network(store: FeatureStore) -> Network:
+    torch.manual_seed(0)
+    return Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+
+
 def draw(store: FeatureStore, stage: Stage, rank: int, world: int) -> Batch:
     batches = Batches(store, np.arange(12), batch=8, latent=6, seed=0, rank=rank, world=world)
     return next(batches(stage, range(1), None if stage is Stage.BOOTSTRAP else labels()))
@@ -43,9 +48,8 @@ def draw(store: FeatureStore, stage: Stage, rank: int, world: int) -> Batch:
 
 def gradients(root: str, stage: Stage, rank: int = 0, world: int = 1) -> dict[str, Tensor]:
     """In 64 bits: in 32 the last bits of a sum, which differ by processor and by number of images, are as large as a small gradient."""
-    torch.manual_seed(0)
     store = FeatureStore.open(root)
-    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK).double()
+    network = make_network(store).double()
     network.trainable(TRAINED_PARTS[stage])
     objective = Objective(network, stage, LossConfig())
     batch = draw(store, stage, rank, world)
@@ -88,8 +92,7 @@ def test_only_the_parts_of_a_stage_learn(store: FeatureStore, stage: Stage) -> N
 
 
 def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
-    torch.manual_seed(0)
-    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    network = make_network(store)
     network.trainable(TRAINED_PARTS[Stage.D_ULD_PP])
     losses = Objective(network, Stage.D_ULD_PP, LossConfig())(draw(store, Stage.D_ULD_PP, 0, 1))
     losses["pose"].backward()
@@ -99,8 +102,7 @@ def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
 
 def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> None:
     batch = draw(store, Stage.D_ULD_PP, 0, 1)
-    torch.manual_seed(0)
-    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    network = make_network(store)
     losses = {
         policy: Objective(network, Stage.D_ULD_PP, LossConfig(policy=policy))(batch)["descriptor"].item()
         for policy in get_args(Policy)
@@ -110,7 +112,7 @@ def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> No
 
 def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
     batch = draw(store, Stage.D_ULD, 0, 1)
-    network = Network({name: torch.from_numpy(steps) for name, steps in store.scales().items()}, 1, NETWORK)
+    network = make_network(store)
     moved = Objective(network, Stage.D_ULD, LossConfig())._points(batch).unflatten(0, (2, -1))
     for view in range(2):
         for image in range(8):

@@ -77,8 +77,9 @@ def render_views(
     views = [image]
     for view in range(1, len(matrices)):
         warped = _warp(padded, inverses[view], margin, image.shape[0])
-        relit = view >= config.relit_from
-        views.append(_relight(warped, config, _generator(seed, image_id, view, "light")) if relit else warped)
+        if view >= config.relit_from:
+            warped = _relight(warped, config, _generator(seed, image_id, view, "light"))
+        views.append(warped)
     return np.stack(views)
 
 
