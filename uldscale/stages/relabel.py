@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from uldscale.clustering.two_stage import ClusterConfig
+from uldscale.errors import UserError
 from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
 from uldscale.runtime import environment, telemetry
@@ -73,14 +75,26 @@ class RelabelClient:
         self._service: Any = ray.get_actor(name, NAMESPACE)
 
     def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
-        """Give this rank's keypoints, get the labels of all images; every rank calls this."""
-        ray.get(self._service.add.remote(rank(), keypoints))
+        """Give this rank's keypoints, get the labels of all images; every rank calls this.
+
+        Raises the UserError of the service; what else goes wrong there is Ray's, after which the workers start again.
+        """
+        _answer(self._service.add.remote(rank(), keypoints))
         barrier()
         if rank() == 0:
-            ray.get(self._service.make.remote(stage, number, previous, world_size()))
+            _answer(self._service.make.remote(stage, number, previous, world_size()))
         barrier()
-        table: LabelTable = ray.get(self._service.labels.remote(number))
+        table: LabelTable = _answer(self._service.labels.remote(number))
         return table
+
+
+def _answer(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error
+        raise
 
 
 @contextmanager
