@@ -1,5 +1,6 @@
 """A job small enough for tests: generated faces, a diffusion model with random weights, every stage."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
+
+from uldscale.job import Job
+from uldscale.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +31,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     DDPMScheduler().save_pretrained(folder / "scheduler")
     save_file({"prompt_embeds": torch.zeros(1, 1, 8)}, folder / "prompt_embeds.safetensors")
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def content() -> Callable[[str], dict[str, bytes]]:
+    """All files below a folder, but those that say who wrote a shard and when."""
+
+    def read(folder: str) -> dict[str, bytes]:
+        paths = [path for path in Path(folder).rglob("*") if path.is_file() and "attempts" not in path.parts]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+    return read
 
 
 @pytest.fixture
@@ -64,3 +79,21 @@ def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
         },
         "runtime": {"actors": 1, "workers": 1, "threads_per_worker": 1},
     }
+
+
+@pytest.fixture(scope="session")
+def finished() -> dict[str, Pipeline]:
+    return {}
+
+
+@pytest.fixture
+def whole(settings: dict[str, Any], finished: dict[str, Pipeline]) -> Pipeline:
+    """One finished run, at which tests of several files look; long enough to be ended several times."""
+    if "whole" not in finished:
+        settings["data"]["train"] = 40
+        settings["extract"]["store"] = {"rows_per_shard": 1}
+        settings["train"]["bootstrap"] = {"steps": 40, "learning_rate": 1e-4}
+        pipeline = Pipeline(Job.model_validate(settings))
+        pipeline.run_all()
+        finished["whole"] = pipeline
+    return finished["whole"]

@@ -1,63 +1,26 @@
-"""A run that is interrupted, or loses its Ray node, ends with one line and exit code 3; the same command goes on."""
+"""A run that is ended from outside, or loses its Ray node, ends with one line and exit code 3; the same command goes on."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import yaml
 
-COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()"]
+from uldscale.job import Job
+from uldscale.pipeline import Pipeline
+
+COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()", "run"]
 INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
 LOST = "uldscale: the Ray node of this process has died; the same command goes on from here"
 
-
-@pytest.fixture
-def job(settings: dict[str, Any], tmp_path: Path) -> Path:
-    """Fifty images, a shard each: it lasts until somebody ends it."""
-    settings["data"] |= {"train": 40, "test": 10}
-    settings["extract"]["store"] = {"rows_per_shard": 1}
-    path = tmp_path / "job.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-def started(verb: str, job: Path, marks: str) -> subprocess.Popen[str]:
-    """A run that has left three marks."""
-    process = subprocess.Popen([*COMMAND, verb, str(job)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 150
-    while len(list(job.parent.glob(f"runs/small/{marks}"))) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
-def hold_actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Actors outlive their raylet for a while; they shall not finish the job meanwhile."""
-    while not (actors := [child for child in below(process) if "ray::_Actor" in " ".join(child.cmdline())]):
-        time.sleep(0.01)  # A process that changes its title has none for a moment.
-    for actor in actors:
-        actor.suspend()
-    return actors
-
-
-def kill(process: subprocess.Popen[str], server: str) -> None:
-    next(child for child in below(process) if child.name() == server).kill()
-
-
-def finish(verb: str, job: Path, *overrides: str) -> None:
-    done = subprocess.run([*COMMAND, verb, str(job), *overrides], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+SHARDS = "store.zarr/commits/*.json"
+CHECKPOINTS = "checkpoints/*/state.json"
 
 
 @pytest.fixture
@@ -69,66 +32,93 @@ def heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard")
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_or_a_scheduler(job: Path, sign: signal.Signals) -> None:
-    process = started("extract", job, "store.zarr/commits/*.json")
-    process.send_signal(sign)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert said.splitlines()[-1] == INTERRUPTED
+@pytest.mark.timeout(1200)
+def test_a_run_ended_in_every_way(whole: Pipeline, content: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
+    """It goes on each time, and its store and its methods are those of a run that nobody ended, byte for byte."""
+    job = whole.job.updated(output=str(tmp_path))
+    run = Run(job, tmp_path)
+    end_extraction(run)
+    end_training(run)
+    assert not (run.root / "result.json").exists()
+    resumed = Pipeline(job)
+    resumed.run_all()
+    assert content(resumed.run.store) == content(whole.run.store)
+    assert content(resumed.run.methods) == content(whole.run.methods)
 
 
-@pytest.mark.parametrize("server", ["raylet", "gcs_server"])
-def test_a_server_of_ray_dies(job: Path, server: str) -> None:
-    """Left alone, Ray waits for the one as long as the deadline of an item, and has the other end the process as a bug."""
-    process = started("extract", job, "store.zarr/commits/*.json")
-    actors = hold_actors(process)
-    kill(process, server)
-    _, said = process.communicate(timeout=120)
-    for actor in actors:
-        actor.kill()
-    assert process.returncode == 3
-    assert LOST in said.splitlines()
-    finish("extract", job)
-    assert len(list((job.parent / "runs/small/store.zarr/commits").iterdir())) == 50
+def end_extraction(run: "Run") -> None:
+    """By Ctrl-C, and by the loss of each of Ray's servers."""
+    process = run.until(SHARDS)
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[-1] == INTERRUPTED
+    for server in ("raylet", "gcs_server"):
+        process = run.until(SHARDS)
+        actors = hold_actors(process)
+        kill(process, server)
+        assert LOST in ended(process)
+        for actor in actors:
+            actor.kill()
 
 
-def test_an_actor_dies(job: Path) -> None:
-    """It is replaced, and what it had in its hands is done again: the store is that of an undisturbed run."""
-    process = started("extract", job, "store.zarr/commits/*.json")
+def end_training(run: "Run") -> None:
+    """By a scheduler, after extraction has lost its actor; by the loss of the node; by SIGKILL of all processes."""
+    process = run.until(SHARDS)
     (actor,) = hold_actors(process)
     actor.kill()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    finish("extract", job, "name=undisturbed")
-    assert content(job.parent / "runs/small/store.zarr") == content(job.parent / "runs/undisturbed/store.zarr")
-
-
-def content(store: Path) -> dict[str, bytes]:
-    """All files of a store, but those that say who wrote a shard and when."""
-    paths = [path for path in store.rglob("*") if path.is_file() and "attempts" not in path.parts]
-    return {str(path.relative_to(store)): path.read_bytes() for path in paths}
-
-
-@pytest.fixture
-def long_training(settings: dict[str, Any], job: Path) -> Path:
-    settings["train"]["bootstrap"]["steps"] = 100_000
-    settings["extract"]["store"] = {"rows_per_shard": 50}
-    job.write_text(yaml.safe_dump(settings))
-    return job
-
-
-def test_a_scheduler_ends_training(long_training: Path) -> None:
-    process = started("run", long_training, "checkpoints/*/state.json")
+    run.wait(process, CHECKPOINTS)
     process.terminate()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert said.splitlines()[-1] == INTERRUPTED
-
-
-def test_the_raylet_dies_while_training(long_training: Path) -> None:
-    process = started("run", long_training, "checkpoints/*/state.json")
+    assert ended(process)[-1] == INTERRUPTED
+    process = run.until(CHECKPOINTS)
     kill(process, "raylet")
+    assert LOST in ended(process)
+    process = run.until(CHECKPOINTS)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+class Run:
+    """A job in processes of its own, each with all that it starts in a group of its own."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.root, self._job = folder / job.name, folder / "job.yaml"
+        self._job.write_text(yaml.safe_dump(job.model_dump(mode="json")))
+
+    def until(self, marks: str) -> subprocess.Popen[str]:
+        """A process that has left a new mark."""
+        process = subprocess.Popen(
+            [*COMMAND, str(self._job)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.wait(process, marks)
+        return process
+
+    def wait(self, process: subprocess.Popen[str], marks: str) -> None:
+        """Until there is a new mark; checkpoints are few, since old ones go."""
+        before, deadline = set(self.root.glob(marks)), time.monotonic() + 300
+        while not set(self.root.glob(marks)) - before:
+            assert process.poll() is None, "the run ended before it could be ended"
+            assert time.monotonic() < deadline, "the run did not get far enough to be ended"
+            time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str]) -> list[str]:
+    """What a run said that ends with exit code 3."""
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 3
-    assert LOST in said.splitlines()
+    assert process.returncode == 3, said
+    return said.splitlines()
+
+
+def hold_actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Actors outlive their raylet for a while; they shall not finish the store meanwhile."""
+    while not (actors := [child for child in below(process) if "ray::_Actor" in " ".join(child.cmdline())]):
+        time.sleep(0.01)  # A process that changes its title has none for a moment.
+    for actor in actors:
+        actor.suspend()
+    return actors
+
+
+def kill(process: subprocess.Popen[str], server: str) -> None:
+    next(child for child in below(process) if child.name() == server).kill()
+
+
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
