@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,25 @@ def test_one_worker_lost_too_often_leaves_work_over(runtime: RuntimeConfig, tmp_
         fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime.updated(max_failures=0))
 
 
-@pytest.mark.parametrize(("code", "kind"), [(0, KeyboardInterrupt), (15, SystemExit)])
+def sleep(config: dict[str, Any]) -> None:
+    Path(config["asleep"]).touch()
+    time.sleep(600)
+
+
+def test_ctrl_c_is_an_interrupt_while_training(runtime: RuntimeConfig, tmp_path: Path) -> None:
+    asleep = tmp_path / "asleep"
+
+    def press() -> None:
+        while not asleep.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        fit(sleep, {"asleep": str(asleep)}, storage=str(tmp_path), name="train", runtime=runtime)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(0, KeyboardInterrupt), (1, KeyboardInterrupt), (15, SystemExit)])
 def test_ctrl_c_stays_an_interrupt_and_a_termination_a_termination(
     code: int, kind: type[BaseException], runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,12 +138,12 @@ def _last_line(error: Exception) -> str:
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """Ray Train takes over Ctrl-C for good and makes exit code 0 of it: an interrupt stays an interrupt."""
+    """Ray Train takes over Ctrl-C for good and makes exit code 0 of it, or 1 while Ray waits: an interrupt stays an interrupt."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as ended:
-        if ended.code:
+        if ended.code not in (0, 1):
             raise
         raise KeyboardInterrupt from None
     finally:
