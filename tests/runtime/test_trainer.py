@@ -105,9 +105,12 @@ def test_ctrl_c_is_an_interrupt_while_training(runtime: RuntimeConfig, tmp_path:
         fit(sleep, {"asleep": str(asleep)}, storage=str(tmp_path), name="train", runtime=runtime)
 
 
-@pytest.mark.parametrize(("code", "kind"), [(0, KeyboardInterrupt), (1, KeyboardInterrupt), (15, SystemExit)])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(None, KeyboardInterrupt), (0, KeyboardInterrupt), (1, KeyboardInterrupt), (15, SystemExit)],
+)
 def test_ctrl_c_stays_an_interrupt_and_a_termination_a_termination(
-    code: int, kind: type[BaseException], runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int | None, kind: type[BaseException], runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(code))
     with pytest.raises(kind):

@@ -143,7 +143,7 @@ def _own_interrupts() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
-        if ended.code not in (0, 1):
+        if ended.code not in (None, 0, 1):
             raise
         raise KeyboardInterrupt from None
     finally:
