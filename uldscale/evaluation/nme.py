@@ -167,8 +167,10 @@ def _whole_points(points: NDArray[np.floating]) -> Points:
 def _draws(num_images: int, protocol: Protocol, seed: int) -> list[NDArray[np.int64]]:
     # The reference codes take one image more than they say; these do not.
     count = num_images if protocol.num_train is None else min(protocol.num_train, num_images)
+    # All images can be drawn in one way only.
+    repeats = 1 if count == num_images else protocol.repeats
     generator = np.random.default_rng(seed)
-    return [np.sort(generator.permutation(num_images)[:count]) for _ in range(protocol.repeats)]
+    return [np.sort(generator.permutation(num_images)[:count]) for _ in range(repeats)]
 
 
 def _measure(train: _Images, test: _Images, protocol: Protocol) -> tuple[Points, Points]:

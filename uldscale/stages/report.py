@@ -66,13 +66,7 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
 
 
 def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> list[Section]:
-    sections = [
-        Section(
-            "Landmarks on test images",
-            "The same colour is the same landmark on every image; a missing one is not drawn.",
-            [_landmarks(index, size, run, method) for method in result["methods"]],
-        ),
-    ]
+    sections = [_landmarks(index, size, run, result)]
     if Stage.D_ULD_PP.value in result["methods"]:
         sections.append(_poses(index, size, run, result))
     if protocols(result):
@@ -82,11 +76,15 @@ def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, An
     return [section for section in sections if section.figures]
 
 
-def _landmarks(index: ImageIndex, size: int, run: RunFolder, method: str) -> Figure:
+def _landmarks(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> Section:
     chosen = shown_rows(index)
-    images = np.stack([index.load(int(row), size) for row in chosen])
-    points = landmarks_of(index, run, method)[0][chosen] * size
-    return _photograph(title_of(method), plots.landmarks(images, points))
+    images = _faces(index, chosen, size)
+    found = {method: landmarks_of(index, run, method)[0][chosen] * size for method in result["methods"]}
+    return Section(
+        "Landmarks on test images",
+        "The same colour is the same landmark on every image; a missing one is not drawn.",
+        [_photograph(title_of(method), plots.landmarks(images, points)) for method, points in found.items()],
+    )
 
 
 def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
