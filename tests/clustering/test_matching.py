@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from uldscale.clustering.matching import align, align_memberships, match_rows, renumber
+from uldscale.clustering.matching import align, match_rows
 
 
 @pytest.mark.parametrize("columns", [5, 7])
@@ -31,26 +31,3 @@ def test_align_undoes_a_permutation(seed):
 def test_align_shares_out_when_two_want_the_same():
     old, new = np.array([[0.0], [1.0]]), np.array([[1.0], [5.0]])
     assert new[align(new, old)].ravel().tolist() == [1.0, 5.0]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_memberships_undo_a_renumbering(seed):
-    generator = np.random.default_rng(seed)
-    old = generator.integers(0, 6, 400)
-    numbers = generator.permutation(6)
-    new = np.where(generator.random(400) < 0.2, generator.integers(0, 6, 400), numbers[old])
-    order = align_memberships(new, old, 6)
-    assert (order == numbers).all()
-    assert (renumber(numbers[old], order) == old).all()
-
-
-def test_items_without_label_have_no_say():
-    old = np.array([0, 0, 1, 1, 1] + [-1] * 6)
-    new = np.array([1, 1, 0, 0, -1] + [1] * 6)
-    order = align_memberships(new, old, 2)
-    assert order.tolist() == [1, 0]
-    assert renumber(new, order).tolist() == [0, 0, 1, 1, -1] + [0] * 6
-
-
-def test_a_cluster_that_is_gone_gets_the_number_that_is_left():
-    assert align_memberships(np.array([2, 2, 0, 0]), np.array([0, 0, 1, 1]), 3).tolist() == [2, 0, 1]

@@ -114,11 +114,12 @@ def test_no_pair_is_no_loss_and_no_gradient(n: int) -> None:
 
 @pytest.mark.parametrize("squared", [True, False])
 def test_latent_loss_equals_equation_3_pair_by_pair(squared: bool) -> None:
-    codes, labels = batch()["descriptors"] * 0.7, batch()["labels"]
+    codes, labels = batch()["descriptors"] * 2, batch()["labels"]
+    length = math.sqrt(codes.shape[1])
     power = 2 if squared else 1
     pulls, pushes = [], []
     for i, j in itertools.combinations(range(len(labels)), 2):
-        distance = float((codes[i] - codes[j]).norm())
+        distance = float((codes[i] - codes[j]).norm()) / length
         alike = bool(labels[i] == labels[j])
         (pulls if alike else pushes).append((distance if alike else max(0.0, 0.8 - distance)) ** power)
     wanted = sum(pulls) / len(pulls) + sum(pushes) / len(pushes)

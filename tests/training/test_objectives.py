@@ -121,5 +121,16 @@ def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
             torch.testing.assert_close(moved[view, image], expected, equal_nan=True)
 
 
+def test_the_vae_rebuilds_wider_heatmaps_than_the_detector_learns(store: FeatureStore) -> None:
+    batch = draw(store, Stage.POSE_PROXY, 0, 1)
+
+    def losses(**config: float) -> dict[str, Tensor]:
+        return Objective(make_network(store), Stage.POSE_PROXY, LossConfig(**config))(batch)
+
+    wide, narrow, equal = losses(sigma=1, pose_sigma=2), losses(sigma=1, pose_sigma=1), losses(sigma=2, pose_sigma=2)
+    assert wide["detector"] == narrow["detector"] != equal["detector"]
+    assert narrow["reconstruction"] != wide["reconstruction"] == equal["reconstruction"]
+
+
 if __name__ == "__main__":
     on_rank(int(sys.argv[1]), sys.argv[2], sys.argv[3])

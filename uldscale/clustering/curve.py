@@ -1,8 +1,10 @@
-"""The first poses: parts of the curve on which pose codes lie, by spectral clustering (normalised cuts, Shi and Malik 2000).
+"""Poses are parts of the curve on which pose codes lie, found by spectral clustering (normalised cuts, Shi and Malik 2000) and kept
+from round to round by the votes of neighbours.
 
 An object that turns moves its landmarks with the sine of the angle: codes follow a bent curve, and are dense at its ends. K-means cuts
-space, so it makes the end clusters too wide and mixes what is off the curve; neighbours of neighbours follow the curve. Purity by yaw of
-the first poses, over K-means: 0.70 to 0.76 on generated faces to 90 degrees, 0.79 to 0.83 on real ones (benchmarks/results/open_points.md).
+space, so it makes the end clusters too wide and mixes what is off the curve; neighbours of neighbours follow the curve. Purity by yaw on
+generated faces to 90 degrees: 0.71 by K-means, 0.79 where a code belongs to the nearest mean of a part, 0.82 where it belongs to its
+own part; after five rounds of Eq. 3 0.70, 0.75 and 0.81 (benchmarks/results/open_points.md).
 
 Legend: N codes, Z their size, k parts.
 """
@@ -12,6 +14,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import SpectralClustering
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
 from uldscale.clustering import kmeans
@@ -19,18 +22,28 @@ from uldscale.clustering import kmeans
 NEIGHBOURS = 20
 """Links of a code; 20 and 40 are equal within 0.03 of purity, 10 were once 0.13 worse."""
 SAMPLE = 4000
-"""Most codes that are linked, in 1 s; the others belong to the nearest centroid."""
+"""Most codes that are linked, in 1 s, and most that vote."""
 
 
-def fit(codes: NDArray[np.float32], k: int, *, seed: int) -> NDArray[np.float32]:
-    """Centroids (k, Z) of k connected parts of codes (N, Z), N >= k. Codes too few to tell a curve are left to K-means."""
-    drawn = kmeans.draw(codes, SAMPLE, seed)
-    if k == 1 or len(drawn) < k * NEIGHBOURS:
-        return kmeans.fit(codes, k, seed=seed)
-    parts = _parts(drawn, k, seed)
-    if len(np.unique(parts)) < k:  # collapsed codes have fewer parts than k
-        return kmeans.fit(codes, k, seed=seed)
-    return np.stack([drawn[parts == part].mean(axis=0) for part in range(k)])
+def cut(codes: NDArray[np.float32], k: int, *, seed: int) -> NDArray[np.int32]:
+    """Part (N,), 0 to k - 1, of each of N >= k codes (N, Z). Codes too few to tell a curve are left to K-means."""
+    drawn = kmeans.draw(np.arange(len(codes)), SAMPLE, seed)
+    cuttable = k > 1 and len(drawn) >= k * NEIGHBOURS
+    parts = _parts(codes[drawn], k, seed) if cuttable else np.zeros(len(drawn), np.int32)
+    if len(np.unique(parts)) < k:  # Collapsed codes, too, have fewer parts than k.
+        return kmeans.assign(codes, kmeans.fit(codes, k, seed=seed))[0]
+    known = np.full(len(codes), -1, np.int32)
+    known[drawn] = parts
+    return np.where(known < 0, follow(codes, known, seed=seed), known)
+
+
+def follow(codes: NDArray[np.float32], poses: NDArray[np.integer], *, seed: int) -> NDArray[np.int32]:
+    """Pose (N,) that most neighbours of a code (N, Z) had before (N,), -1 for none; itself is one of its neighbours."""
+    voters = kmeans.draw(np.flatnonzero(poses >= 0), SAMPLE, seed)
+    half_a_pose = len(voters) // (2 * len(np.unique(poses[voters])))  # Of few codes, more would be outvoted everywhere.
+    model = KNeighborsClassifier(max(1, min(NEIGHBOURS, half_a_pose)), algorithm="brute")
+    with threadpool_limits(limits=1):
+        return np.asarray(model.fit(codes[voters], poses[voters]).predict(codes), np.int32)
 
 
 def _parts(codes: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int32]:

@@ -9,13 +9,15 @@ Legend: n points, d their size, k centroids.
 
 import importlib.util
 import warnings
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
@@ -91,8 +93,8 @@ def _check(points: NDArray[np.float32], k: int, init: NDArray[np.float32] | None
         raise ValueError(f"init has shape {init.shape}, wanted {(k, points.shape[1])}")
 
 
-def draw(points: NDArray[np.float32], sample: int, seed: int) -> NDArray[np.float32]:
-    """`sample` of the points (n, d), in their order; all when there are no more."""
+def draw(points: NDArray[_Number], sample: int, seed: int) -> NDArray[_Number]:
+    """`sample` of the points (n, …), in their order; all when there are no more."""
     if len(points) <= sample:
         return points
     return points[np.sort(np.random.default_rng(seed).choice(len(points), sample, replace=False))]

@@ -1,8 +1,9 @@
 """Two-stage clustering (paper 3.3.2): pose codes into Q poses, then in each pose descriptors into K landmarks.
 
 The paper leaves open what makes landmark k of one pose the landmark k of another. Here all K-means of a round start
-from global centroids and those from the last round's; clusters are then matched, so that k and q mean the same in every
-pose and from round to round. A pose that has too little to say about a landmark uses the global centroid.
+from global centroids and those from the last round's, and are then matched; poses are cut once (`curve`) and followed. So
+k and q mean the same in every pose and from round to round. A pose that has too little to say about a landmark uses the
+global centroid.
 
 Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z size of a pose code.
 """
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from uldscale.clustering import curve, kmeans
-from uldscale.clustering.matching import align, align_memberships
+from uldscale.clustering.matching import align
 from uldscale.config import Settings
 
 MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
@@ -88,21 +89,21 @@ def two_stage(
     seed: int,
     previous: Clusters | None = None,
     previous_poses: NDArray[np.integer] | None = None,
-) -> Clusters:
-    """Q poses from codes (N, Z) and K landmarks in each from descriptors (n, D).
+) -> tuple[Clusters, NDArray[np.int32]]:
+    """Q poses from codes (N, Z) and K landmarks in each from descriptors (n, D); the clusters, and the pose (N,) of each image.
 
     `images` (n,) holds the row in `codes` of each keypoint's image. `previous_poses` (N,), -1 for none, are the last
-    round's poses of the same images: codes move as the network trains, so poses are matched by their members. Without
-    it they are matched by the last round's centroids.
+    round's poses of the same images, from which those of this round are taken on.
     """
-    poses = _poses(codes, config, seed, previous, previous_poses)
+    poses = _poses(codes, config, seed, previous_poses)
     landmarks = _landmarks(descriptors, config, seed, previous)
-    pose_of_keypoint = kmeans.assign(codes, poses)[0][images]
     centroids = [
-        _landmarks_in_pose(descriptors[pose_of_keypoint == pose], landmarks, config, seed + 1 + pose)
+        _landmarks_in_pose(descriptors[poses[images] == pose], landmarks, config, seed + 1 + pose)
         for pose in range(config.poses)
     ]
-    return Clusters(centroids=np.stack(centroids), global_centroids=landmarks, pose_centroids=poses)
+    old = None if previous is None else previous.pose_centroids
+    clusters = Clusters(np.stack(centroids), landmarks, _means(codes, poses, config.poses, old))
+    return clusters, poses
 
 
 def assign_poses(codes: NDArray[np.float32], clusters: Clusters) -> NDArray[np.int32]:
@@ -133,28 +134,21 @@ def _landmarks(
 
 
 def _poses(
-    codes: NDArray[np.float32],
-    config: ClusterConfig,
-    seed: int,
-    previous: Clusters | None,
-    previous_poses: NDArray[np.integer] | None,
-) -> NDArray[np.float32]:
-    old = previous.pose_centroids if previous is not None and config.align else None
-    start = old if old is None or previous_poses is None else _centroids_of_members(codes, previous_poses, old)
-    if start is None and config.align:
-        return curve.fit(codes, config.poses, seed=seed)
-    if start is None:
-        return kmeans.fit(codes, config.poses, seed=seed, sample=config.sample)
-    poses = kmeans.fit(codes, config.poses, seed=seed, init=start, sample=config.sample)
-    if previous_poses is None:
-        return poses[align(poses, start)]
-    return poses[align_memberships(kmeans.assign(codes, poses)[0], previous_poses, config.poses)]
+    codes: NDArray[np.float32], config: ClusterConfig, seed: int, previous: NDArray[np.integer] | None
+) -> NDArray[np.int32]:
+    if not config.align:
+        return kmeans.assign(codes, kmeans.fit(codes, config.poses, seed=seed, sample=config.sample))[0]
+    if previous is None:
+        return curve.cut(codes, config.poses, seed=seed)
+    return curve.follow(codes, previous, seed=seed)
 
 
-def _centroids_of_members(
-    codes: NDArray[np.float32], poses: NDArray[np.integer], otherwise: NDArray[np.float32]
+def _means(
+    codes: NDArray[np.float32], poses: NDArray[np.int32], count: int, old: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    members = [codes[poses == pose] for pose in range(len(otherwise))]
+    """Mean code of each pose; one that has lost all its images stays where it was."""
+    otherwise = np.tile(codes.mean(axis=0), (count, 1)) if old is None else old
+    members = [codes[poses == pose] for pose in range(count)]
     return np.stack([part.mean(axis=0) if len(part) else otherwise[pose] for pose, part in enumerate(members)])
 
 

@@ -8,6 +8,7 @@ has kinks.
 Legend: n descriptors, D descriptor size, B images, Z latent size.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -52,10 +53,15 @@ def descriptor_loss(
 
 
 def latent_loss(codes: Tensor, labels: Tensor, *, margin: float = 0.8, squared: bool = True) -> Tensor:
-    """Loss of raw pose codes (B, Z) with pose labels (B,), paper equations 3 and 5; 0 where there is no pair."""
+    """Loss of pose codes (B, Z) with pose labels (B,), paper equations 3 and 5; 0 where there is no pair.
+
+    Distances are in units of the length of a code, the root of Z under the VAE's prior, so that the margin means what it
+    means for descriptors, whose length is 1. Poses are 6 to 11 apart in raw codes of 64 numbers: a margin of 0.8 there
+    lets them be drawn together, and five rounds of it took their purity from 0.79 to 0.70.
+    """
     same = _equal(labels)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return _pull_push(codes, same & ~itself, ~same, margin, squared)
+    return _pull_push(codes / math.sqrt(codes.shape[1]), same & ~itself, ~same, margin, squared)
 
 
 def _equal(labels: Tensor) -> Tensor:

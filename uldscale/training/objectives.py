@@ -77,7 +77,7 @@ class Objective(nn.Module):
         vae, heat = self.network.vae, outputs.logits.chunk(2)[0].sigmoid()
         mean, log_variance = vae.encode(heat)
         rebuilt = vae.decode(mean + batch.noise * (0.5 * log_variance).exp())
-        target = self._heatmaps(batch)[: len(batch.points)]
+        target = self._heatmaps(batch, self._config.pose_sigma)[: len(batch.points)]
         return elbo(
             rebuilt,
             target,
@@ -98,13 +98,14 @@ class Objective(nn.Module):
         pose = latent_loss(gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared)
         return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
 
-    def _heatmaps(self, batch: Batch) -> Tensor:
+    def _heatmaps(self, batch: Batch, sigma: float) -> Tensor:
         """Pseudo-label heatmaps of both views, (2 B, 1, G, G)."""
         points = self._points(batch)
-        return targets(points.nan_to_num(), points.isfinite().all(-1), self.network.config.grid, self._config.sigma)
+        return targets(points.nan_to_num(), points.isfinite().all(-1), self.network.config.grid, sigma)
 
     def _detector(self, batch: Batch, outputs: Outputs) -> Tensor:
-        return heatmap_loss(outputs.logits, self._heatmaps(batch), positive_weight=self._config.positive_weight)
+        heatmaps = self._heatmaps(batch, self._config.sigma)
+        return heatmap_loss(outputs.logits, heatmaps, positive_weight=self._config.positive_weight)
 
     def _descriptor(self, batch: Batch, outputs: Outputs) -> Tensor:
         """Eq. 4 over the labelled points of the whole global batch."""

@@ -15,7 +15,6 @@ from uldscale.clustering.two_stage import (
     ClusterConfig,
     Clustering,
     Clusters,
-    assign_poses,
     label,
     single_stage,
     two_stage,
@@ -48,28 +47,29 @@ def cluster(
         return _over_segmented(keypoints, config, number, seed)
     if previous is None and config.candidates > 1:
         return _first(keypoints, config, number, seed)
-    clusters = _clusters(keypoints, config, kind, seed, previous)
-    return _exemplars(keypoints, clusters, number, config.gate)
+    clusters, pose = _clusters(keypoints, config, kind, seed, previous)
+    return _exemplars(keypoints, clusters, pose, number, config.gate)
 
 
 def _clusters(
     keypoints: Keypoints, config: ClusterConfig, kind: Clustering, seed: int, previous: LabelTable | None
-) -> Clusters:
-    """Clusters that start from the anchors of the last round's landmarks, where there are any."""
+) -> tuple[Clusters, NDArray[np.int32]]:
+    """Clusters that start from the anchors of the last round's landmarks, where there are any, and the pose (N,) of each image."""
     before = None if previous is None else Clusters.from_arrays(previous.clusters)
     if before is not None and keypoints.anchors is not None:
         before = replace(before, global_centroids=keypoints.anchors)
     if kind is Clustering.SINGLE_STAGE:
-        return single_stage(keypoints.descriptors, config, seed, before)
+        return single_stage(keypoints.descriptors, config, seed, before), np.zeros(len(keypoints.rows), np.int32)
     had_poses = before is not None and before.pose_centroids is not None
     poses = previous.poses[keypoints.rows] if previous is not None and had_poses else None
     image = np.searchsorted(keypoints.rows, keypoints.row)
     return two_stage(keypoints.descriptors, image, keypoints.codes, config, seed, before, poses)
 
 
-def _exemplars(keypoints: Keypoints, clusters: Clusters, number: int, gate: bool) -> LabelTable:
-    """For each image and landmark the nearest keypoint, among the centroids of the image's pose."""
-    pose = assign_poses(keypoints.codes, clusters)
+def _exemplars(
+    keypoints: Keypoints, clusters: Clusters, pose: NDArray[np.int32], number: int, gate: bool
+) -> LabelTable:
+    """For each image and landmark the nearest keypoint, among the centroids of the image's pose (N,)."""
     image = np.searchsorted(keypoints.rows, keypoints.row)
     landmark, distance = label(keypoints.descriptors, pose[image], clusters)
     kept = keep(keypoints.row, landmark, distance, gate=gate)
@@ -89,9 +89,8 @@ def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) 
         sample=config.sample,
     )
     clusters = Clusters(centroids=centroids[None], global_centroids=centroids)
-    return _table(
-        keypoints, assign_poses(keypoints.codes, clusters), landmark, distance, landmark >= 0, clusters, number
-    )
+    pose = np.zeros(len(keypoints.rows), np.int32)
+    return _table(keypoints, pose, landmark, distance, landmark >= 0, clusters, number)
 
 
 def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
@@ -103,7 +102,8 @@ def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, se
     centroids = kmeans.fit(exemplars, min(config.segments, len(exemplars)), seed=seed, sample=config.sample)
     segment, distance = kmeans.assign(keypoints.descriptors, centroids)
     kept[kept] = keep(keypoints.row[kept], segment[kept], distance[kept])
-    return _table(keypoints, assign_poses(keypoints.codes, clusters), segment, distance, kept, clusters, number)
+    pose = np.zeros(len(keypoints.rows), np.int32)
+    return _table(keypoints, pose, segment, distance, kept, clusters, number)
 
 
 def _table(

@@ -85,6 +85,8 @@ class LossConfig(Settings):
     """Negatives within one view are at least this far apart, in unit coordinates."""
     sigma: float = Field(default=1.0, gt=0)
     """Of the Gaussians in pseudo-label heatmaps, in cells."""
+    pose_sigma: float = Field(default=2.0, gt=0)
+    """The same in the heatmaps that the VAE rebuilds."""
     positive_weight: float = Field(default=10.0, ge=1)
     """Weight of a heatmap cell at a landmark, against 1 for background."""
     detector_weight: float = Field(default=10.0, gt=0)
