@@ -57,7 +57,7 @@ def latent_loss(codes: Tensor, labels: Tensor, *, margin: float = 0.8, squared: 
 
     Distances are in units of the length of a code, the root of Z under the VAE's prior, so that the margin means what it
     means for descriptors, whose length is 1. Poses are 6 to 11 apart in raw codes of 64 numbers: a margin of 0.8 there
-    lets them be drawn together, and five rounds of it took their purity from 0.79 to 0.70.
+    lets them be drawn together, and five rounds took their purity from 0.79 to 0.72 instead of 0.77.
     """
     same = _equal(labels)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
