@@ -6,10 +6,10 @@ from uldscale.clustering import curve, kmeans
 POSES = 5
 
 
-def turned(angles, seed=0, noise=0.02):
+def turned(angles, seed=0):
     """Codes of an object that turns: landmarks move with sine and cosine, other numbers say something else."""
     bend = np.stack([np.sin(angles), 0.4 * np.cos(angles)], axis=1)
-    others = np.random.default_rng(seed).normal(size=(len(angles), 4)) * noise
+    others = np.random.default_rng(seed).normal(size=(len(angles), 4)) * 0.02
     return np.hstack([bend, others]).astype(np.float32)
 
 
@@ -90,8 +90,6 @@ def test_codes_without_a_pose_get_one_and_have_no_vote():
 
 
 def test_a_pose_of_few_images_is_not_outvoted():
-    codes, poses = (
-        np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3], [5.4]], np.float32),
-        np.repeat([1, 0], [3, 5]),
-    )
+    codes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3], [5.4]], np.float32)
+    poses = np.repeat([1, 0], [3, 5])
     assert (curve.follow(codes, poses, seed=0) == poses).all()

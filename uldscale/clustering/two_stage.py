@@ -97,8 +97,9 @@ def two_stage(
     """
     poses = _poses(codes, config, seed, previous_poses)
     landmarks = _landmarks(descriptors, config, seed, previous)
+    pose_of_keypoint = poses[images]
     centroids = [
-        _landmarks_in_pose(descriptors[poses[images] == pose], landmarks, config, seed + 1 + pose)
+        _landmarks_in_pose(descriptors[pose_of_keypoint == pose], landmarks, config, seed + 1 + pose)
         for pose in range(config.poses)
     ]
     old = None if previous is None else previous.pose_centroids

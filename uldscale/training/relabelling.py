@@ -15,6 +15,7 @@ from uldscale.clustering.two_stage import (
     ClusterConfig,
     Clustering,
     Clusters,
+    assign_poses,
     label,
     single_stage,
     two_stage,
@@ -59,7 +60,8 @@ def _clusters(
     if before is not None and keypoints.anchors is not None:
         before = replace(before, global_centroids=keypoints.anchors)
     if kind is Clustering.SINGLE_STAGE:
-        return single_stage(keypoints.descriptors, config, seed, before), np.zeros(len(keypoints.rows), np.int32)
+        clusters = single_stage(keypoints.descriptors, config, seed, before)
+        return clusters, assign_poses(keypoints.codes, clusters)
     had_poses = before is not None and before.pose_centroids is not None
     poses = previous.poses[keypoints.rows] if previous is not None and had_poses else None
     image = np.searchsorted(keypoints.rows, keypoints.row)
@@ -89,8 +91,9 @@ def _first(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) 
         sample=config.sample,
     )
     clusters = Clusters(centroids=centroids[None], global_centroids=centroids)
-    pose = np.zeros(len(keypoints.rows), np.int32)
-    return _table(keypoints, pose, landmark, distance, landmark >= 0, clusters, number)
+    return _table(
+        keypoints, assign_poses(keypoints.codes, clusters), landmark, distance, landmark >= 0, clusters, number
+    )
 
 
 def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, seed: int) -> LabelTable:
@@ -102,8 +105,7 @@ def _over_segmented(keypoints: Keypoints, config: ClusterConfig, number: int, se
     centroids = kmeans.fit(exemplars, min(config.segments, len(exemplars)), seed=seed, sample=config.sample)
     segment, distance = kmeans.assign(keypoints.descriptors, centroids)
     kept[kept] = keep(keypoints.row[kept], segment[kept], distance[kept])
-    pose = np.zeros(len(keypoints.rows), np.int32)
-    return _table(keypoints, pose, segment, distance, kept, clusters, number)
+    return _table(keypoints, assign_poses(keypoints.codes, clusters), segment, distance, kept, clusters, number)
 
 
 def _table(
