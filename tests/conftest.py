@@ -11,6 +11,16 @@ from uldscale.runtime.environment import stop_spinning
 # as slow.
 stop_spinning()
 
+WITH_RAY = ("runtime", "stages", "test_cli.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (`--dist loadgroup`): tests with Ray, which has processes enough, in one row; each other file as a whole."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group("ray" if room in WITH_RAY else str(item.path)))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

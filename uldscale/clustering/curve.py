@@ -13,8 +13,6 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import SpectralClustering
-from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
 from uldscale.clustering import kmeans
@@ -39,6 +37,8 @@ def cut(codes: NDArray[np.float32], k: int, *, seed: int) -> NDArray[np.int32]:
 
 def follow(codes: NDArray[np.float32], poses: NDArray[np.integer], *, seed: int) -> NDArray[np.int32]:
     """Pose (N,) that most neighbours of a code (N, Z) had before (N,), -1 for none; itself is one of its neighbours."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     voters = kmeans.draw(np.flatnonzero(poses >= 0), SAMPLE, seed)
     half_a_pose = len(voters) // (2 * len(np.unique(poses[voters])))  # Of few codes, more would be outvoted everywhere.
     model = KNeighborsClassifier(max(1, min(NEIGHBOURS, half_a_pose)), algorithm="brute")
@@ -47,6 +47,8 @@ def follow(codes: NDArray[np.float32], poses: NDArray[np.integer], *, seed: int)
 
 
 def _parts(codes: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int32]:
+    from sklearn.cluster import SpectralClustering
+
     model = SpectralClustering(k, affinity="nearest_neighbors", n_neighbors=NEIGHBOURS, random_state=seed)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # Codes in clumps that no link joins are no error: each clump is a part, or several.

@@ -4,6 +4,8 @@ Laws: equal points and seed give equal centroids, whatever the number of threads
 while there are k distinct points. The price of the first on a CPU is one thread: scikit-learn adds partial sums in the
 order in which its threads end, which moves the last digits from run to run. cuML repeats itself up to rounding.
 
+Both libraries are imported where they iterate: they take seconds, and most processes only assign.
+
 Legend: n points, d their size, k centroids.
 """
 
@@ -13,8 +15,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 _Number = TypeVar("_Number", bound=np.generic)
@@ -101,6 +101,8 @@ def draw(points: NDArray[_Number], sample: int, seed: int) -> NDArray[_Number]:
 
 
 def _starts(points: NDArray[np.float32], k: int, seed: int, count: int) -> list[NDArray[np.float32]]:
+    from sklearn.cluster import kmeans_plusplus
+
     seeds = np.random.SeedSequence(seed).generate_state(count)
     return [kmeans_plusplus(points, k, random_state=int(each))[0] for each in seeds]
 
@@ -110,6 +112,9 @@ def _iterate(points: NDArray[np.float32], start: NDArray[np.float32]) -> NDArray
 
 
 def _iterate_sklearn(points: NDArray[np.float32], start: NDArray[np.float32]) -> NDArray[np.float32]:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     model = KMeans(
         len(start), init=start, n_init=1, max_iter=MAX_ITERATIONS, tol=TOLERANCE, algorithm="lloyd", random_state=0
     )
