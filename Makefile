@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/uldscale demo
 
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from uldscale.runtime.environment import stop_spinning
 
@@ -11,15 +13,18 @@ from uldscale.runtime.environment import stop_spinning
 # as slow.
 stop_spinning()
 
-WITH_RAY = ("runtime", "stages", "test_cli.py")
+WITH_RAY = ("tests/runtime/", "tests/stages/", "tests/test_cli.py")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`--dist loadgroup`): tests with Ray, which has processes enough, in one row; each other file as a whole."""
-    for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group("ray" if room in WITH_RAY else str(item.path)))
+class RayInOneRow(LoadScopeScheduling):
+    """Tests side by side (`--numprocesses 2`): those with Ray, which has processes enough, in one row, beside it file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(WITH_RAY) else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RayInOneRow:
+    return RayInOneRow(config, log)
 
 
 @pytest.fixture(scope="session")
