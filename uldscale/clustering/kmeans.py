@@ -4,7 +4,7 @@ Laws: equal points and seed give equal centroids, whatever the number of threads
 while there are k distinct points. The price of the first on a CPU is one thread: scikit-learn adds partial sums in the
 order in which its threads end, which moves the last digits from run to run. cuML repeats itself up to rounding.
 
-Both libraries are imported where they iterate: they take seconds, and most processes only assign.
+Both libraries, here and in `curve`, are imported where they iterate: they take seconds, and most processes only assign.
 
 Legend: n points, d their size, k centroids.
 """
