@@ -92,7 +92,13 @@ HEAVY = ("torch", "ray", "deepspeed", "cuml", "diffusers", "transformers", "skle
 
 
 @pytest.mark.parametrize(
-    ("module", "needed"), [("uldscale", set()), ("uldscale.cli", set()), ("uldscale.training.loop", {"torch", "ray"})]
+    ("module", "needed"),
+    [
+        ("uldscale", set()),
+        ("uldscale.cli", set()),
+        ("uldscale.pipeline", {"torch", "ray"}),
+        ("uldscale.training.loop", {"torch", "ray"}),
+    ],
 )
 def test_light_import(module: str, needed: set[str]) -> None:
     """What a process doesn't use costs it seconds at every start."""

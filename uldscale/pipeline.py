@@ -16,7 +16,6 @@ from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
-from uldscale.stages.report import write_report
 from uldscale.stages.train import train
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
@@ -78,6 +77,8 @@ class Pipeline:
 
     def report(self) -> str:
         """All results to report.html; returns its path."""
+        from uldscale.stages.report import write_report
+
         return write_report(self.index(), self.job.data.size, self.run, self.job.name)
 
     def run_all(self) -> dict[str, Any]:

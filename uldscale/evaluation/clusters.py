@@ -5,12 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    adjusted_rand_score,
-    calinski_harabasz_score,
-    normalized_mutual_info_score,
-    silhouette_score,
-)
 
 SEPARATION_SAMPLE = 5000
 
@@ -47,6 +41,8 @@ class PoseAgreement:
 
 def separation(descriptors: NDArray[np.floating], labels: NDArray[np.integer], seed: int) -> Separation:
     """Silhouette and Calinski-Harabasz of descriptors (n, D) with labels (n,), on at most 5000 drawn with the seed."""
+    from sklearn.metrics import calinski_harabasz_score, silhouette_score
+
     if len(labels) > SEPARATION_SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(len(labels), SEPARATION_SAMPLE, replace=False))
         descriptors, labels = descriptors[rows], labels[rows]
@@ -67,6 +63,8 @@ def pose_agreement(
     Yaw beyond the limit belongs to the outermost range; images without pose or yaw are left out. Raises ValueError when
     none is left.
     """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     known = (poses >= 0) & np.isfinite(yaw)
     if not known.any():
         raise ValueError(f"none of {len(poses)} images has both a pose and a yaw")
