@@ -1,12 +1,12 @@
-"""Poses are parts of the curve on which pose codes lie, found by spectral clustering (normalised cuts, Shi and Malik 2000) and kept
-from round to round by the votes of neighbours.
+"""Poses are parts of the curve on which shapes or pose codes lie, found by spectral clustering (normalised cuts, Shi and Malik 2000)
+and kept from round to round by the votes of neighbours.
 
 An object that turns moves its landmarks with the sine of the angle: codes follow a bent curve, and are dense at its ends. K-means cuts
 space, so it makes the end clusters too wide and mixes what is off the curve; neighbours of neighbours follow the curve. Purity by yaw on
 generated faces to 90 degrees: 0.59 to 0.72 by K-means, 0.79 where a code belongs to the nearest mean of a part, 0.82 in its own part; after
 five rounds of Eq. 3 0.77 where poses are taken on by K-means or the nearest mean, 0.81 by neighbours (benchmarks/results/open_points.md).
 
-Legend: N codes, Z their size, k parts.
+Legend: N codes (pose codes or shapes), Z their size, k parts.
 """
 
 import warnings

@@ -1,9 +1,12 @@
-"""Two-stage clustering (paper 3.3.2): pose codes into Q poses, then in each pose descriptors into K landmarks.
+"""Two-stage clustering (paper 3.3.2): images into Q poses, then in each pose descriptors into K landmarks.
 
 The paper leaves open what makes landmark k of one pose the landmark k of another. Here all K-means of a round start
 from global centroids and those from the last round's, and are then matched; poses are cut once (`curve`) and followed. So
 k and q mean the same in every pose and from round to round. A pose that has too little to say about a landmark uses the
 global centroid.
+
+The paper clusters pose codes. Here the poses of training images come from where their landmarks are (`shapes`); codes learn them
+(Eq. 3), and tell the pose of a new image before its landmarks are known.
 
 Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z size of a pose code.
 """
@@ -17,6 +20,7 @@ from pydantic import Field
 
 from uldscale.clustering import curve, kmeans
 from uldscale.clustering.matching import align
+from uldscale.clustering.shapes import shapes
 from uldscale.config import Settings
 
 MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
@@ -28,7 +32,7 @@ class Clustering(StrEnum):
     SINGLE_STAGE = "single_stage"
     """Descriptors into K landmarks (paper 3.2)."""
     TWO_STAGE = "two_stage"
-    """Pose codes into Q poses, in each of them descriptors into K landmarks (paper 3.3.2)."""
+    """Images into Q poses, in each of them descriptors into K landmarks (paper 3.3.2)."""
     OVER_SEGMENTED = "over_segmented"
     """Descriptors into K landmarks, their exemplars once more into M labels (Mallis et al., paper reference 32)."""
 
@@ -51,7 +55,7 @@ class ClusterConfig(Settings):
     sample: int = Field(default=1_000_000, ge=1000)
     """At most this many descriptors, drawn with the seed, enter one K-means."""
     align: bool = True
-    """Landmarks and poses keep their meaning over poses and rounds; false, as in the paper: fresh K-means each time."""
+    """Landmarks and poses keep their meaning over poses and rounds; false, as in the paper: fresh K-means each time, of pose codes."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,15 @@ def two_stage(
     seed: int,
     previous: Clusters | None = None,
     previous_poses: NDArray[np.integer] | None = None,
+    places: NDArray[np.float32] | None = None,
 ) -> tuple[Clusters, NDArray[np.int32]]:
-    """Q poses from codes (N, Z) and K landmarks in each from descriptors (n, D); the clusters, and the pose (N,) of each image.
+    """Q poses and K landmarks in each from descriptors (n, D); the clusters, and the pose (N,) of each image.
 
-    `images` (n,) holds the row in `codes` of each keypoint's image. `previous_poses` (N,), -1 for none, are the last
-    round's poses of the same images, from which those of this round are taken on.
+    `images` (n,) holds the row in `codes` (N, Z) of each keypoint's image. `previous_poses` (N,), -1 for none, are the last
+    round's poses of the same images, from which those of this round are taken on; `places` (N, K, 2), NaN where missing, its
+    landmarks. Without them, or without `config.align`, poses are clusters of codes.
     """
-    poses = _poses(codes, config, seed, previous_poses)
+    poses = _poses(codes, places, config, seed, previous_poses)
     landmarks = _landmarks(descriptors, config, seed, previous)
     pose_of_keypoint = poses[images]
     centroids = [
@@ -135,13 +141,18 @@ def _landmarks(
 
 
 def _poses(
-    codes: NDArray[np.float32], config: ClusterConfig, seed: int, previous: NDArray[np.integer] | None
+    codes: NDArray[np.float32],
+    places: NDArray[np.float32] | None,
+    config: ClusterConfig,
+    seed: int,
+    previous: NDArray[np.integer] | None,
 ) -> NDArray[np.int32]:
     if not config.align:
         return kmeans.assign(codes, kmeans.fit(codes, config.poses, seed=seed, sample=config.sample))[0]
+    vectors = codes if places is None else shapes(places, seed=seed)
     if previous is None:
-        return curve.cut(codes, config.poses, seed=seed)
-    return curve.follow(codes, previous, seed=seed)
+        return curve.cut(vectors, config.poses, seed=seed)
+    return curve.follow(vectors, previous, seed=seed)
 
 
 def _means(

@@ -22,6 +22,7 @@ from uldscale.clustering.two_stage import (
 )
 from uldscale.errors import DataError
 from uldscale.labels import LabelTable
+from uldscale.training.batches import DenseLabels
 from uldscale.training.description import Keypoints
 
 
@@ -64,8 +65,9 @@ def _clusters(
         return clusters, assign_poses(keypoints.codes, clusters)
     had_poses = before is not None and before.pose_centroids is not None
     poses = previous.poses[keypoints.rows] if previous is not None and had_poses else None
+    places = None if previous is None else DenseLabels.of(previous, len(previous.poses)).points[keypoints.rows]
     image = np.searchsorted(keypoints.rows, keypoints.row)
-    return two_stage(keypoints.descriptors, image, keypoints.codes, config, seed, before, poses)
+    return two_stage(keypoints.descriptors, image, keypoints.codes, config, seed, before, poses, places)
 
 
 def _exemplars(

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from uldscale.clustering import curve
+from uldscale.clustering.shapes import shapes
+
+
+def turned(yaw: np.ndarray) -> np.ndarray:
+    """Places (N, 4, 2) of four landmarks on a ball of radius 0.3 that has turned, as shares of the crop."""
+    angles = np.radians(yaw[:, None] + [-30, 0, 30, 0])
+    x = 0.5 + 0.3 * np.sin(angles)
+    return np.stack([x, np.broadcast_to([0.4, 0.5, 0.4, 0.7], x.shape)], -1).astype(np.float32)
+
+
+@pytest.fixture
+def places() -> np.ndarray:
+    return turned(np.random.default_rng(0).uniform(-60, 60, 400))
+
+
+def test_shapes_of_whole_images_are_their_places(places: np.ndarray) -> None:
+    np.testing.assert_array_equal(shapes(places, seed=0), places.reshape(400, 8))
+
+
+def test_a_missing_landmark_is_where_it_is_on_like_images(places: np.ndarray) -> None:
+    hidden = np.random.default_rng(1).random((400, 4)) < 0.2
+    some = np.where(hidden[..., None], np.nan, places)
+    found = shapes(some, seed=0).reshape(400, 4, 2)
+    seen = (~hidden).sum(1) >= 2
+    assert np.abs(found - places)[seen].max() < 0.05
+    assert np.abs(np.nanmean(some, 0) - places)[hidden & seen[:, None]].max() > 0.2
+
+
+def test_what_is_nowhere_tells_no_image_from_another(places: np.ndarray) -> None:
+    some = places.copy()
+    some[:, 1] = some[7] = np.nan
+    found = shapes(some, seed=0)
+    assert np.isfinite(found).all()
+    assert np.ptp(found[:, 2:4]) == 0
+
+
+def test_of_many_images_a_sample_fills_in_the_rest(places: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uldscale.clustering.shapes.SAMPLE", 100)
+    some = places.copy()
+    some[::5, 0] = np.nan
+    np.testing.assert_allclose(shapes(some, seed=0), places.reshape(400, 8), atol=0.03)
+    assert curve.SAMPLE > 100
