@@ -22,16 +22,13 @@ from uldscale.data.index import ImageIndex
 from uldscale.detector import LandmarkDetector
 from uldscale.evaluation import nme
 from uldscale.job import load_job
-from uldscale.labels import LabelTable
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
 from uldscale.stages.locate import Seeker
 from uldscale.stages.relabel import Relabeller
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
-from uldscale.training.description import Keypoints
 from uldscale.training.loop import Training
-from uldscale.training.schedule import Stage
 
 SIDES = 600
 """Training images on which regressors are fitted, and on which they are measured."""
@@ -40,19 +37,13 @@ SIDES = 600
 def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFolder) -> None:
     config = pipeline.job.train
     relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
-
-    def relabel(stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
-        relabeller.add(0, keypoints)
-        relabeller.make(stage, number, previous, 1)
-        return relabeller.labels(number)
-
     Training(
         config=config,
         features=pipeline.job.extract.features,
         run=run,
         store=store,
         rows=index.rows("train"),
-        relabel=relabel,
+        relabel=relabeller,
         border=pipeline.job.data.roi.border,
         device=torch.device("cpu"),
     ).run_all()

@@ -53,6 +53,7 @@ def test_images_and_store_in_a_bucket(settings: dict[str, Any], environment: dic
     settings["data"]["train"] = "s3://faces/images"
     settings["extract"]["store"]["root"] = "s3://faces/store"
     settings["name"] = "remote"
+    settings["runtime"]["ray"] = True
     job = tmp_path / "job.yaml"
     job.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-c", "from uldscale.cli import main; main()", "extract", str(job)]

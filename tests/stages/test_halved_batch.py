@@ -1,7 +1,6 @@
 """The verb `extract` around a worker in this process: what it says of what its worker met."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,16 @@ import torch
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
-from uldscale.runtime.pool import Finished
-from uldscale.stages import extract as stage
-from uldscale.stages.shard_worker import Blueprint
+from uldscale.stages.extract import extract
+from uldscale.stages.shard_worker import ShardWorker
 
 
-@dataclass
-class Alone:
-    """A pool of one worker, which is called as it is."""
+def with_little_memory(setup: Callable[[ShardWorker], None]) -> Callable[[ShardWorker], None]:
+    def wrapped(worker: ShardWorker) -> None:
+        setup(worker)
+        worker._extractor.backbone.unet.register_forward_pre_hook(short)
 
-    blueprint: Blueprint
-    runtime: Any
-
-    def __enter__(self) -> "Alone":
-        self.worker = self.blueprint()
-        self.worker.setup()
-        self.worker._extractor.backbone.unet.register_forward_pre_hook(short)
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        pass
-
-    def run(self, items: Sequence[Any]) -> Iterator[Finished]:
-        for item in items:
-            yield Finished(item, self.worker.process(item), 0.0)
+    return wrapped
 
 
 def short(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -47,12 +32,11 @@ def test_a_batch_that_was_halved_is_told_once(
 ) -> None:
     settings["extract"]["features"]["codec"] = {"kind": "none"}
     job = Job.model_validate(settings)
-    monkeypatch.setattr(stage, "Pool", Alone)
-    monkeypatch.setattr(stage, "connect", lambda runtime: None)
+    monkeypatch.setattr(ShardWorker, "setup", with_little_memory(ShardWorker.setup))
     run = RunFolder(str(tmp_path / "run"))
     index = ImageIndex.build(DataConfig(kind="faces3d", train=9, size=64))
     index.write(run.index)
-    store = stage.extract(job.extract, index, 64, run, job.runtime)
+    store = extract(job.extract, index, 64, run, job.runtime)
     assert store.spec.num_shards == 2
     told = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
     assert told == [

@@ -35,29 +35,32 @@ def heard() -> Iterator[None]:
 @pytest.mark.timeout(1200)
 def test_a_run_ended_in_every_way(whole: Pipeline, content: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     """It goes on each time, and its store and its methods are those of a run that nobody ended, byte for byte."""
-    job = whole.job.updated(output=str(tmp_path))
+    on_ray = whole.job.runtime.updated(ray=True)
+    job = whole.job.updated(output=str(tmp_path), runtime=on_ray.model_dump())
     run = Run(job, tmp_path)
     end_extraction(run)
     end_training(run)
     assert not (run.root / "result.json").exists()
-    resumed = Pipeline(job)
+    resumed = Pipeline(job.updated(runtime=whole.job.runtime.model_dump()))
     resumed.run_all()
     assert content(resumed.run.store) == content(whole.run.store)
     assert content(resumed.run.methods) == content(whole.run.methods)
 
 
 def end_extraction(run: "Run") -> None:
-    """By Ctrl-C, and by the loss of each of Ray's servers."""
+    """By a scheduler where there is no Ray; by Ctrl-C, and by the loss of the head."""
+    process = run.until(SHARDS, "runtime.ray=false")
+    process.terminate()
+    assert ended(process)[-1] == INTERRUPTED
     process = run.until(SHARDS)
     process.send_signal(signal.SIGINT)
     assert ended(process)[-1] == INTERRUPTED
-    for server in ("raylet", "gcs_server"):
-        process = run.until(SHARDS)
-        actors = hold_actors(process)
-        kill(process, server)
-        assert LOST in ended(process)
-        for actor in actors:
-            actor.kill()
+    process = run.until(SHARDS)
+    actors = hold_actors(process)
+    kill(process, "gcs_server")
+    assert LOST in ended(process)
+    for actor in actors:
+        actor.kill()
 
 
 def end_training(run: "Run") -> None:
@@ -83,10 +86,10 @@ class Run:
         self.root, self._job = folder / job.name, folder / "job.yaml"
         self._job.write_text(yaml.safe_dump(job.model_dump(mode="json")))
 
-    def until(self, marks: str) -> subprocess.Popen[str]:
+    def until(self, marks: str, *overrides: str) -> subprocess.Popen[str]:
         """A process that has left a new mark."""
         process = subprocess.Popen(
-            [*COMMAND, str(self._job)], stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*COMMAND, str(self._job), *overrides], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         self.wait(process, marks)
         return process

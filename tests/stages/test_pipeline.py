@@ -1,4 +1,4 @@
-"""A whole run on real Ray and DeepSpeed: what is there at the end, and what a second run and a second worker change."""
+"""A whole run with DeepSpeed: what is there at the end, and what a second run, Ray and a second worker change."""
 
 import json
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
 
 def test_two_workers_are_one(whole: Pipeline, content: Content, tmp_path: Path) -> None:
     """Extraction with two actors gives the same bytes; training with two workers the same losses within float tolerance."""
-    runtime = whole.job.runtime.updated(actors=2, workers=2)
+    runtime = whole.job.runtime.updated(ray=True, actors=2, workers=2)
     two = Pipeline(whole.job.updated(output=str(tmp_path), runtime=runtime.model_dump()))
     two.extract()
     assert content(two.run.store) == content(whole.run.store)

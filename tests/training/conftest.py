@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from uldscale.diffusion.extractor import FeatureConfig
-from uldscale.labels import LabelTable
 from uldscale.models.views import ViewConfig, view_matrices
 from uldscale.runs import RunFolder
 from uldscale.stages.relabel import Relabeller
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
-from uldscale.training.description import Keypoints
 from uldscale.training.loop import Training
-from uldscale.training.schedule import Stage, TrainConfig
+from uldscale.training.schedule import TrainConfig
 
 ROWS = 12
 
@@ -79,13 +77,7 @@ def training_in(store: FeatureStore) -> Callable[..., Training]:
         run = RunFolder(str(folder))
         folder.mkdir(exist_ok=True)
         relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
-
-        def relabel(stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
-            relabeller.add(0, keypoints)
-            relabeller.make(stage, number, previous, 1)
-            return relabeller.labels(number)
-
         rows = np.arange(ROWS - 2)
-        return Training(config, FeatureConfig(), run, store, rows, relabel, border=0.1, device=torch.device("cpu"))
+        return Training(config, FeatureConfig(), run, store, rows, relabeller, border=0.1, device=torch.device("cpu"))
 
     return make

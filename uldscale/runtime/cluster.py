@@ -7,12 +7,12 @@ import secrets
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, Self
 
 import ray
 import torch
 import torch.distributed
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from uldscale.config import Settings
 from uldscale.errors import ConfigError
@@ -35,6 +35,8 @@ _LOCAL_ENVIRONMENT = {
 class RuntimeConfig(Settings):
     """Where and how wide a run runs; nothing here changes a result, so nothing here enters a fingerprint."""
 
+    ray: bool = True
+    """False: everything in this process, one thing after the other, without Ray; for debuggers and small jobs."""
     actors: int = Field(default=1, ge=1)
     """Extraction actors."""
     cpus_per_actor: float = Field(default=1.0, ge=0)
@@ -60,12 +62,23 @@ class RuntimeConfig(Settings):
     max_failures: int = Field(default=2, ge=0)
     """How often training restarts from its last checkpoint after a worker was lost."""
 
+    @model_validator(mode="after")
+    def _alone(self) -> Self:
+        if not self.ray and max(self.actors, self.workers) > 1:
+            raise ValueError(
+                f"without Ray there is one process, not {max(self.actors, self.workers)}; leave actors and workers at 1"
+            )
+        return self
+
 
 def connect(runtime: RuntimeConfig) -> None:
     """Connect this process to the Ray cluster of RAY_ADDRESS (`ray job submit` sets it), else to a Ray on this machine.
 
-    Does nothing when already connected. Raises ConfigError when no cluster answers at RAY_ADDRESS.
+    Does nothing when already connected, or without Ray. Raises ConfigError when no cluster answers at RAY_ADDRESS.
     """
+    if not runtime.ray:
+        _end_like_ctrl_c()
+        return
     if ray.is_initialized():
         return
     # Calls that a dead actor still held are tried elsewhere; nobody waits for their errors.
@@ -104,7 +117,7 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
 
 
 def _end_like_ctrl_c() -> None:
-    """Let SIGTERM, with which schedulers and `ray job stop` end a run, be an interrupt; Ray makes a crash of it."""
+    """Let SIGTERM, with which schedulers and `ray job stop` end a run, be an interrupt; Ray makes a crash of it, Python a sudden end."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 

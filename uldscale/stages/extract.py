@@ -17,6 +17,7 @@ from uldscale.diffusion.codec import Quality
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
+from uldscale.runtime.alone import Alone, pool
 from uldscale.runtime.cluster import RuntimeConfig, connect
 from uldscale.runtime.pool import Finished, Pool
 from uldscale.runtime.progress import Progress
@@ -50,17 +51,17 @@ def extract(
     missing = store.missing_shards()
     if lacks_codec or missing:
         connect(runtime)
-        with Pool(Blueprint(config, store.root, run.index, image_size), runtime) as pool:
+        with pool(Blueprint(config, store.root, run.index, image_size), runtime) as workers:
             if lacks_codec:
-                store.write_codec(_fit_codec(pool, config.features, index, run))
-            _fill(pool, store, missing, config.features.batch, run)
+                store.write_codec(_fit_codec(workers, config.features, index, run))
+            _fill(workers, store, missing, config.features.batch, run)
     store.require_complete()
     return store
 
 
-def _fill(pool: Pool, store: FeatureStore, missing: list[int], batch: int, run: RunFolder) -> None:
+def _fill(workers: Pool | Alone, store: FeatureStore, missing: list[int], batch: int, run: RunFolder) -> None:
     with Progress("extract", sum(len(store.rows_of(shard)) for shard in missing)) as progress:
-        for number, done in enumerate(pool.run(missing), start=1):
+        for number, done in enumerate(workers.run(missing), start=1):
             images = len(store.rows_of(done.item))
             progress.advance(images)
             _tell_shard(done, images, len(missing) - number, run)
@@ -87,7 +88,9 @@ def _tell_batch(batch: int, wanted: int) -> None:
     )
 
 
-def _fit_codec(pool: Pool, config: FeatureConfig, index: ImageIndex, run: RunFolder) -> dict[str, NDArray[np.float32]]:
+def _fit_codec(
+    workers: Pool | Alone, config: FeatureConfig, index: ImageIndex, run: RunFolder
+) -> dict[str, NDArray[np.float32]]:
     """The codec and its quality, from pixels that all actors sampled; equal for any number of them."""
     start = time.monotonic()
     fitted, held_out = _sample_rows(config, index)
@@ -95,7 +98,7 @@ def _fit_codec(pool: Pool, config: FeatureConfig, index: ImageIndex, run: RunFol
     items = [CodecSample(rows, per_map) for rows in (*_chunks(fitted), *_chunks(held_out))]
     found: dict[CodecSample, Samples] = {}
     with Progress("codec", len(fitted) + len(held_out)) as progress:
-        for done in pool.run(list(dict.fromkeys(items))):
+        for done in workers.run(list(dict.fromkeys(items))):
             found[done.item] = done.result
             progress.advance(len(done.item.rows))
     split = len(_chunks(fitted))

@@ -55,6 +55,12 @@ class Relabeller:
         """The labels of a round."""
         return LabelTable.read(self._run.labels, number)
 
+    def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> LabelTable:
+        """All of it, for a training rank that is alone."""
+        self.add(0, keypoints)
+        self.make(stage, number, previous, 1)
+        return self.labels(number)
+
 
 def _figures(table: LabelTable, previous: LabelTable | None, keypoints: Keypoints) -> dict[str, float]:
     images = len(keypoints.rows)

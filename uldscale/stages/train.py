@@ -9,12 +9,13 @@ from uldscale.data.index import ImageIndex
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import DataError
 from uldscale.runs import RunFolder
+from uldscale.runtime.alone import threads
 from uldscale.runtime.cluster import RuntimeConfig, connect, device
 from uldscale.runtime.trainer import fit
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
-from uldscale.training.loop import Training
+from uldscale.training.loop import Relabel, Training
 from uldscale.training.schedule import TrainConfig
 
 
@@ -46,22 +47,30 @@ def train(
         "rows": rows,
         "border": border,
     }
+    if not runtime.ray:
+        with threads(runtime.threads_per_worker):
+            _training(plan, relabeller).run_all()
+        return
     with relabel_service(relabeller, f"relabel-{secrets.token_hex(4)}", runtime) as service:
         fit(train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime)
 
 
 def train_worker(plan: dict[str, Any]) -> None:
     """What every worker runs."""
-    Training(
+    _training(plan, RelabelClient(plan["service"])).run_all()
+
+
+def _training(plan: dict[str, Any], relabel: Relabel) -> Training:
+    return Training(
         config=TrainConfig.model_validate(plan["config"]),
         features=FeatureConfig.model_validate(plan["features"]),
         run=RunFolder(plan["run"]),
         store=FeatureStore.open(plan["store"]),
         rows=np.asarray(plan["rows"]),
-        relabel=RelabelClient(plan["service"]),
+        relabel=relabel,
         border=plan["border"],
         device=device(),
-    ).run_all()
+    )
 
 
 def _finished(config: TrainConfig, run: RunFolder) -> bool:

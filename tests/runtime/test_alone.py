@@ -1,0 +1,45 @@
+"""Work in this process: what a pool gives, without Ray."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from uldscale.runtime.alone import Alone, pool
+from uldscale.runtime.cluster import RuntimeConfig
+
+ALONE = RuntimeConfig(ray=False, threads_per_actor=1)
+
+
+class Square:
+    """Counts its setups."""
+
+    setups = 0
+
+    def setup(self) -> None:
+        Square.setups += 1
+
+    def process(self, item: int) -> tuple[int, int]:
+        if item < 0:
+            raise OSError("the disk is away")
+        return item**2, torch.get_num_threads()
+
+
+def test_all_items_in_order_by_one_worker() -> None:
+    before, threads = Square.setups, torch.get_num_threads()
+    with pool(Square, ALONE) as alone:
+        assert isinstance(alone, Alone)
+        found = [(done.item, done.result) for items in ([3, 1], [2]) for done in alone.run(items)]
+    assert found == [(3, (9, 1)), (1, (1, 1)), (2, (4, 1))]
+    assert Square.setups == before + 1
+    assert torch.get_num_threads() == threads
+
+
+def test_an_error_comes_out_as_it_is() -> None:
+    with pool(Square, ALONE) as alone, pytest.raises(OSError, match="the disk is away"):
+        list(alone.run([1, -1]))
+
+
+@pytest.mark.parametrize("more", ["actors", "workers"])
+def test_alone_means_one_process(more: str) -> None:
+    with pytest.raises(ValidationError, match="without Ray there is one process, not 2"):
+        RuntimeConfig.model_validate({"ray": False, more: 2})
