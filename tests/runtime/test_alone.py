@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from uldscale.runtime.alone import Alone, pool
 from uldscale.runtime.cluster import RuntimeConfig
 
-ALONE = RuntimeConfig(ray=False, threads_per_actor=1)
+ALONE = RuntimeConfig(ray=False, actors=2, threads_per_actor=1)
 
 
 class Square:
@@ -37,9 +36,3 @@ def test_all_items_in_order_by_one_worker() -> None:
 def test_an_error_comes_out_as_it_is() -> None:
     with pool(Square, ALONE) as alone, pytest.raises(OSError, match="the disk is away"):
         list(alone.run([1, -1]))
-
-
-@pytest.mark.parametrize("more", ["actors", "workers"])
-def test_alone_means_one_process(more: str) -> None:
-    with pytest.raises(ValidationError, match="without Ray there is one process, not 2"):
-        RuntimeConfig.model_validate({"ray": False, more: 2})

@@ -7,12 +7,12 @@ import secrets
 import signal
 import sys
 import threading
-from typing import Any, Self
+from typing import Any
 
 import ray
 import torch
 import torch.distributed
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from uldscale.config import Settings
 from uldscale.errors import ConfigError
@@ -36,7 +36,7 @@ class RuntimeConfig(Settings):
     """Where and how wide a run runs; nothing here changes a result, so nothing here enters a fingerprint."""
 
     ray: bool = True
-    """False: everything in this process, one thing after the other, without Ray; for debuggers and small jobs."""
+    """False: everything in this process, one thing after the other, whatever `actors` and `workers` say; for debuggers and small jobs."""
     actors: int = Field(default=1, ge=1)
     """Extraction actors."""
     cpus_per_actor: float = Field(default=1.0, ge=0)
@@ -61,14 +61,6 @@ class RuntimeConfig(Settings):
     """Port on which the driver offers its series to Prometheus; None: nowhere."""
     max_failures: int = Field(default=2, ge=0)
     """How often training restarts from its last checkpoint after a worker was lost."""
-
-    @model_validator(mode="after")
-    def _alone(self) -> Self:
-        if not self.ray and max(self.actors, self.workers) > 1:
-            raise ValueError(
-                f"without Ray there is one process, not {max(self.actors, self.workers)}; leave actors and workers at 1"
-            )
-        return self
 
 
 def connect(runtime: RuntimeConfig) -> None:
