@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from uldscale.clustering import curve
-from uldscale.clustering.shapes import shapes
+from uldscale.clustering.shapes import SHAPE_WEIGHT, pose_vectors, shapes
 
 
 def turned(yaw: np.ndarray) -> np.ndarray:
@@ -44,3 +44,18 @@ def test_of_many_images_a_sample_fills_in_the_rest(places: np.ndarray, monkeypat
     some[::5, 0] = np.nan
     np.testing.assert_allclose(shapes(some, seed=0), places.reshape(400, 8), atol=0.03)
     assert curve.SAMPLE > 100
+
+
+def test_neither_units_nor_offsets_of_codes_and_places_count(places: np.ndarray) -> None:
+    codes = np.random.default_rng(2).normal(size=(400, 5)).astype(np.float32)
+    found = pose_vectors(codes, places, seed=0)
+    np.testing.assert_allclose(pose_vectors(100 * codes + 7, places / 4, seed=0), found, atol=1e-4)
+    spread = np.square(found - found.mean(0)).mean(0)
+    assert spread[:5].sum() == pytest.approx(1, rel=1e-4)
+    assert spread[5:].sum() == pytest.approx(SHAPE_WEIGHT**2, rel=1e-4)
+
+
+def test_codes_that_are_all_the_same_leave_it_to_the_places(places: np.ndarray) -> None:
+    found = pose_vectors(np.full((400, 3), 0.1, np.float32), places, seed=0)
+    assert (found[:, :3] == 0).all()
+    assert np.ptp(found[:, 3:]) > 0

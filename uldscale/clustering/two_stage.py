@@ -5,7 +5,7 @@ from global centroids and those from the last round's, and are then matched; pos
 k and q mean the same in every pose and from round to round. A pose that has too little to say about a landmark uses the
 global centroid.
 
-The paper clusters pose codes. Here the poses of training images come from where their landmarks are (`shapes`); codes learn them
+The paper clusters pose codes. Here the poses of training images come from where their landmarks are, too (`shapes`); codes learn them
 (Eq. 3), and tell the pose of a new image before its landmarks are known.
 
 Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z size of a pose code.
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from uldscale.clustering import curve, kmeans
 from uldscale.clustering.matching import align
-from uldscale.clustering.shapes import shapes
+from uldscale.clustering.shapes import pose_vectors
 from uldscale.config import Settings
 
 MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
@@ -149,7 +149,7 @@ def _poses(
 ) -> NDArray[np.int32]:
     if not config.align:
         return kmeans.assign(codes, kmeans.fit(codes, config.poses, seed=seed, sample=config.sample))[0]
-    vectors = codes if places is None else shapes(places, seed=seed)
+    vectors = codes if places is None else pose_vectors(codes, places, seed=seed)
     if previous is None:
         return curve.cut(vectors, config.poses, seed=seed)
     return curve.follow(vectors, previous, seed=seed)
