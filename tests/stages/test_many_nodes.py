@@ -58,6 +58,7 @@ def test_a_node_dies(
         _, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert commits(store) == 36
+    settings["runtime"] |= {"ray": False}
     alone = Pipeline(Job.model_validate(settings | {"output": f"{tmp_path}/alone"}))
     alone.extract()
     assert content(alone.run.store) == content(store)
