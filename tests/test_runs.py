@@ -84,6 +84,15 @@ def test_another_run_is_refused_with_the_difference(run: RunFolder) -> None:
     assert run.read_config() == SETTINGS
 
 
+def test_a_part_may_come_in_later_but_not_change_or_go(run: RunFolder) -> None:
+    without, given, other = ({"train": {"full_vae": part}} for part in (None, {"steps": 4}, {"steps": 5}))
+    run.write_config(without)
+    RunFolder.create(run.root, given, given)
+    for identity in (other, without):
+        with pytest.raises(ConfigError, match="train.full_vae"):
+            RunFolder.create(run.root, identity, identity)
+
+
 @pytest.mark.parametrize("root", ["s3://bucket/run", "file"])
 def test_the_output_must_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -33,8 +33,9 @@ class RunFolder:
     def create(cls, root: str, settings: dict[str, Any], identity: dict[str, Any]) -> Self:
         """The folder of a run, new or one that goes on.
 
-        settings: the resolved job; identity: those of its entries that decide what is computed. Raises ConfigError when
-        the folder belongs to a run of another identity, or is no folder.
+        settings: the resolved job; identity: those of its entries that decide what is computed. A part that the run was
+        without (null) may come in later. Raises ConfigError when the folder belongs to a run of another identity, or is
+        no folder.
         """
         run = cls(root)
         if "://" in root or (os.path.exists(root) and not os.path.isdir(root)):
@@ -200,9 +201,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:
-    """Dotted keys of `theirs` that have another value in `ours`."""
+    """Dotted keys of `theirs` that have another value in `ours`, but for parts that come in where there was null."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in theirs:
-            yield from _differences(ours.get(name), theirs[name], f"{key}.{name}".lstrip("."))
+        for name, value in theirs.items():
+            if not (isinstance(value, dict) and name in ours and ours[name] is None):
+                yield from _differences(ours.get(name), value, f"{key}.{name}".lstrip("."))
     elif ours != theirs:
         yield f"{key}: the run has {ours!r}, this job wants {theirs!r}"

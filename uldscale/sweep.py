@@ -81,9 +81,11 @@ def _forward_backward(error: dict[str, Any]) -> list[float]:
 
 def _adopt(source: RunFolder, run: RunFolder, stage: Stage) -> None:
     """Copy the end of a stage, with its labels, from a run that has it to one that has not."""
-    if source == run or stage in {position.stage for position in checkpoints.all_of(run.checkpoints)}:
+    if source == run or checkpoints.last_of(run.checkpoints, stage):
         return
-    position, folder = checkpoints.last_of(source.checkpoints, stage)
+    found = checkpoints.last_of(source.checkpoints, stage)
+    assert found is not None
+    position, folder = found
     if position.round >= 0:
         LabelTable.read(source.labels, position.round).write(run.labels)
     checkpoints.copy(folder, run.checkpoints, position)

@@ -106,7 +106,7 @@ def test_rounds(whole: Training) -> None:
 
 
 def test_baselines_leave_no_trace(whole: Training, training_in: Callable[..., Training], tmp_path: Path) -> None:
-    """A stage starts from its parent, whatever ran in between."""
+    """A stage starts from its parent, whatever ran in between, and may come in later."""
     alone = training_in(tmp_path / "alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None}))
     alone.run_all()
     assert {key for key in losses(whole) if key not in losses(alone)} == {
@@ -116,6 +116,9 @@ def test_baselines_leave_no_trace(whole: Training, training_in: Callable[..., Tr
     only = training_in(tmp_path / "only", whole.config.model_copy(update={"full_vae": None}))
     only.run_all()
     assert losses(only)["mallis_d", 4] == losses(whole)["mallis_d", 4]
+    later = training_in(tmp_path / "only")
+    later.run_all()
+    assert losses(later) == losses(whole)
 
 
 def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
@@ -125,8 +128,8 @@ def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
     checkpoints.commit(folder, done)
     later = Position(Stage.D_ULD, 1000, 4)
     files.write_bytes(files.join(folder, later.name, "engine.safetensors"), b"")
-    found = checkpoints.latest(folder)
-    assert found == (done, files.join(folder, done.name))
+    assert checkpoints.last_of(folder, Stage.D_ULD) == (done, files.join(folder, done.name))
+    assert checkpoints.last_of(folder, Stage.BOOTSTRAP) is None
     for step in (1000, 1500, 2000):
         checkpoints.commit(folder, Position(Stage.D_ULD, step, 4))
     assert files.names(folder) == [Position(Stage.D_ULD, step, 4).name for step in (1500, 2000)]

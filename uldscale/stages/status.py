@@ -44,16 +44,12 @@ def _extraction(settings: dict[str, Any], run: RunFolder, metrics: list[dict[str
 
 def _training(config: TrainConfig, run: RunFolder, metrics: list[dict[str, Any]]) -> dict[str, str]:
     """Steps done of each stage: those in the last checkpoint or, of the stage under way, those logged since."""
-    found = checkpoints.latest(run.checkpoints)
-    order = config.stages
     lines = {}
-    for stage in order:
+    for stage in config.stages:
         logged = [event for event in metrics if event["event"] == "step" and event["stage"] == stage.value]
         total = config.of(stage).steps
-        passed = found is not None and order.index(stage) < order.index(found[0].stage)
-        done = total if passed else max([event["step"] for event in logged], default=0)
-        if found is not None and found[0].stage is stage:
-            done = max(done, found[0].step)
+        found = checkpoints.last_of(run.checkpoints, stage)
+        done = max(found[0].step if found else 0, *(event["step"] for event in logged), 0)
         lines[stage.value] = f"{done} of {total} steps"
         if 0 < done < total and logged:
             pace = logged[-1]["step_seconds"]

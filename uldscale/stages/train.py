@@ -74,6 +74,5 @@ def _training(plan: dict[str, Any], relabel: Relabel) -> Training:
 
 
 def _finished(config: TrainConfig, run: RunFolder) -> bool:
-    found = checkpoints.latest(run.checkpoints)
-    last = config.stages[-1]
-    return found is not None and found[0].stage is last and found[0].step == config.of(last).steps
+    steps = {position.stage: position.step for position in checkpoints.all_of(run.checkpoints)}
+    return all(steps.get(stage) == config.of(stage).steps for stage in config.stages)

@@ -30,16 +30,10 @@ class Position:
         return f"{list(Stage).index(self.stage):02d}-{self.stage}-{self.step:07d}"
 
 
-def latest(folder: str) -> tuple[Position, str] | None:
-    """The last complete checkpoint and its folder."""
-    names = _complete(folder)
+def last_of(folder: str, stage: Stage) -> tuple[Position, str] | None:
+    """The last complete checkpoint of a stage and its folder; None before the first."""
+    names = [name for name in _complete(folder) if _stage(name) == stage]
     return _read(folder, names[-1]) if names else None
-
-
-def last_of(folder: str, stage: Stage) -> tuple[Position, str]:
-    """The last complete checkpoint of a stage that has one, and its folder."""
-    name = [name for name in _complete(folder) if _stage(name) == stage][-1]
-    return _read(folder, name)
 
 
 def all_of(folder: str) -> list[Position]:

@@ -65,32 +65,36 @@ class Training:
         )  # fmt: skip
 
     def run_all(self) -> None:
-        """All stages, from the last checkpoint on."""
-        found = checkpoints.latest(self.run.checkpoints)
-        position = found[0] if found else Position(Stage.BOOTSTRAP, 0, -1)
-        if found:
-            self._restore(*found)
-        stages = self.config.stages
-        for stage in stages[stages.index(position.stage) :]:
-            if position.stage is not stage:
-                position = Position(stage, 0, position.round)
-                self._restore(*checkpoints.last_of(self.run.checkpoints, PARENT[stage]))
-            position = self._run_stage(position, found[1] if found and position is found[0] else None)
+        """What is missing of each stage, from its last checkpoint or else from the end of its parent."""
+        for stage in self.config.stages:
+            found = checkpoints.last_of(self.run.checkpoints, stage)
+            if found is None:
+                self._run_stage(self._begin(stage), None)
+            elif found[0].step < self.config.of(stage).steps:
+                self._restore(*found)
+                self._run_stage(*found)
+
+    def _begin(self, stage: Stage) -> Position:
+        """The start of a stage, with the weights and labels of its parent; its rounds follow those of all stages before."""
+        if stage in PARENT:
+            parent = checkpoints.last_of(self.run.checkpoints, PARENT[stage])
+            assert parent is not None
+            self._restore(*parent)
+        rounds = [position.round for position in checkpoints.all_of(self.run.checkpoints)]
+        return Position(stage, 0, max(rounds, default=-1))
 
     def _restore(self, position: Position, folder: str) -> None:
         weights = read_weights(folder)
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
         self.labels = LabelTable.read(self.run.labels, position.round) if position.round >= 0 else None
 
-    def _run_stage(self, position: Position, checkpoint: str | None) -> Position:
-        """Train one stage to its end; returns where it ended."""
+    def _run_stage(self, position: Position, checkpoint: str | None) -> None:
+        """Train one stage to its end."""
         stage, settings = position.stage, self.config.of(position.stage)
-        if position.step == settings.steps:
-            return position
         self.network.trainable(TRAINED_PARTS[stage])
         objective = Objective(self.network, stage, self.config.losses)
         engine = make_engine(objective, self.config.engine, self.config.rate(stage))
-        if checkpoint and position.step > 0:
+        if checkpoint:
             engine.load(checkpoint)
         for steps in self._stretches(stage, position.step):
             position = self._relabel_when_due(replace(position, step=steps.start))
@@ -99,7 +103,6 @@ class Training:
             if steps.stop == settings.steps:
                 position = self._finish(position)
             self._save(engine, position)
-        return position
 
     def _stretches(self, stage: Stage, start: int) -> list[range]:
         """Runs of steps between two moments at which something else happens: a round of labels, a checkpoint, the end."""
