@@ -16,7 +16,7 @@ from uldscale import files
 from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, OptimisationConfig, Shares, generator
 from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, ModelError
 from uldscale.stages.pretrain import PretrainConfig, pretrain
 
 JOB = str(Path(__file__).parents[2] / "jobs" / "tiny-ldm.yaml")
@@ -221,6 +221,46 @@ def test_the_loss_of_perfect_noise_prediction_is_zero() -> None:
 
     loss = pretraining.denoising_loss(Oracle(), latents, noise, timesteps, scheduler.alphas_cumprod)
     assert float(loss) == 0
+
+
+def test_a_model_may_go_on_from_another(photos: Path, tmp_path: Path, model: Path) -> None:
+    """Its autoencoder stays to the bit, its UNet learns from there."""
+    changes = {"start": str(model), "vae": {}, "seed": 1}
+    still = TINY_UNET.updated(optimisation=TINY_UNET.optimisation.updated(learning_rate=1e-9))
+    for name, unet in (("still", still), ("moved", TINY_UNET)):
+        folder = Path(pretrain(job(photos, tmp_path / name, unet=unet, **changes), JOB))
+        same = {part: torch.equal(value, weights(folder)[part]) for part, value in weights(model).items()}
+        assert all(same[part] for part in same if name == "still" or part.startswith("vae/"))
+    assert not any(same[part] for part in same if part.startswith("unet/") and part.endswith("conv1.weight"))
+    assert f"6 steps of 4 images from that of {model}" in (folder / "README.md").read_text()
+
+
+def test_the_unet_learns_from_all_views(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All views of the images, then of their mirror images; view 0 is the image itself."""
+    seen: list[torch.Tensor] = []
+
+    def record(self: Any, latents: torch.Tensor) -> UNet2DConditionModel:
+        seen.append(latents)
+        return pretraining.make_unet(TINY_UNET, 16)
+
+    monkeypatch.setattr("uldscale.stages.pretrain._Training.denoiser", record)
+    for count in (1, 3):
+        folder = pretrain(job(photos, tmp_path / str(count), views={"count": count, "rotation": 30}), JOB)
+    alone, moved = (latents.unflatten(0, (14, -1)) for latents in seen)
+    assert moved.shape[:2] == (14, 3)
+    torch.testing.assert_close(moved[:, 0] / moved[:, 0].std(), alone[:, 0] / alone[:, 0].std())
+    assert (moved[:, 1:] - moved[:, :1]).abs().amax((2, 3, 4)).min() > 0.1
+    assert "7 images and their mirror images in 3 views each" in (Path(folder) / "README.md").read_text()
+
+
+def test_a_unet_of_other_prompts_is_refused(photos: Path, tmp_path: Path) -> None:
+    UNet2DConditionModel(
+        block_out_channels=(8, 8), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        norm_num_groups=4, layers_per_block=1, cross_attention_dim=8,
+    ).save_pretrained(tmp_path / "other" / "unet")  # fmt: skip
+    pretraining.make_vae(TINY_VAE, 32).save_pretrained(tmp_path / "other" / "vae")
+    with pytest.raises(ModelError, match="takes prompts 8 numbers wide, wanted 32"):
+        pretrain(job(photos, tmp_path / "model", start=str(tmp_path / "other")), JOB)
 
 
 def test_settings_that_no_network_can_have_are_refused() -> None:

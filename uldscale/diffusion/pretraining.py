@@ -14,7 +14,9 @@ from pydantic import model_validator
 from torch import Tensor
 
 from uldscale.config import Settings
+from uldscale.diffusion.folder import locate, read_part
 from uldscale.diffusion.optimisation import OptimisationConfig
+from uldscale.errors import ModelError
 
 PROMPT_WIDTH = 32
 """Width of the one token, all zeros, that stands in for a prompt."""
@@ -98,6 +100,26 @@ def make_unet(config: UnetConfig, latent_size: int) -> UNet2DConditionModel:
         attention_head_dim=config.heads,
         norm_num_groups=config.norm_groups,
     )
+    return _plain_attention(unet)
+
+
+def read_vae(model: str) -> AutoencoderKL:
+    """The autoencoder of a model, float32, to be used as it is. Raises ModelError."""
+    vae: AutoencoderKL = read_part(AutoencoderKL, locate(model), "vae", torch.float32)
+    return vae.eval().requires_grad_(False)
+
+
+def read_unet(model: str) -> UNet2DConditionModel:
+    """The UNet of a model, float32, to be trained on. Raises ModelError, also for one that wants another prompt than ours."""
+    unet: UNet2DConditionModel = read_part(UNet2DConditionModel, locate(model), "unet", torch.float32)
+    if (width := unet.config.cross_attention_dim) != PROMPT_WIDTH:
+        raise ModelError(
+            f"{model}/unet takes prompts {width} numbers wide, wanted {PROMPT_WIDTH}: a model of `uldscale pretrain`"
+        )
+    return _plain_attention(unet.requires_grad_(True))
+
+
+def _plain_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     # On a CPU the backward pass of fused attention is slow: with 64 tokens plain attention makes a step a sixth faster.
     unet.set_attn_processor(AttnProcessor())
     return unet

@@ -5,9 +5,8 @@ in `<output>.partial`; `output` appears whole.
 """
 
 import os
-import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self
 
@@ -26,6 +25,8 @@ from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, Shares, generator
 from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
 from uldscale.errors import ConfigError
+from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.stages.model_card import model_card
 
 _LINE_SECONDS = 10.0
 _SETTINGS = "pretraining.json"
@@ -41,8 +42,13 @@ class PretrainConfig(Settings):
     """Images; only the training split is used, and no annotation."""
     vae: VaeConfig = VaeConfig()
     unet: UnetConfig = UnetConfig()
+    start: str | None = None
+    """Folder of a model of this kind to go on from: its autoencoder stays as it is, its UNet learns. `vae` and the layers of
+    `unet` are then those of the model. None: both from nothing."""
     mirror: bool = True
     """Train on the mirror images as well."""
+    views: ViewConfig = ViewConfig(count=1)
+    """Views of each image that the UNet learns from; it knows turned images only when it has seen some."""
     seed: int = 0
     """Start weights, batches and noise."""
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -86,12 +92,12 @@ def pretrain(config: PretrainConfig, job: str) -> str:
     index = _index(config.data, f"{output}.partial/index.parquet")
     images = _images(index, config.data.size, f"{output}.partial/images.safetensors")
     training = _Training(config, images, f"{output}.partial")
-    vae, latents = training.autoencoder()
-    unet = training.denoiser(latents)
+    vae = training.autoencoder()
+    unet = training.denoiser(training.latents(vae))
     _write_model(vae, unet, f"{output}.partial/model")
     files.write_json(f"{output}.partial/model/{_SETTINGS}", config.identity())
-    readme = _readme(config, job, len(images), index.fingerprint(), vae, unet)
-    files.write_bytes(f"{output}.partial/model/README.md", readme.encode())
+    card = model_card(config, job, len(images), index.fingerprint(), vae, unet)
+    files.write_bytes(f"{output}.partial/model/README.md", card.encode())
     os.replace(f"{output}.partial/model", output)
     files.remove(f"{output}.partial")
     return output
@@ -104,8 +110,10 @@ class _Training:
         self.config, self.folder, self.images = config, folder, images
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def autoencoder(self) -> tuple[AutoencoderKL, Tensor]:
-        """The trained autoencoder and the scaled latents (n, 4, S, S) of all images and their mirror images."""
+    def autoencoder(self) -> AutoencoderKL:
+        """The autoencoder, trained, with the scale of its latents."""
+        if self.config.start is not None:
+            return pretraining.read_vae(self.config.start).to(self.device)
         config = self.config.vae
         torch.manual_seed(self.config.seed)
         vae = pretraining.make_vae(config, self.config.data.size).to(self.device)
@@ -122,16 +130,22 @@ class _Training:
             return pretraining.vae_loss(vae, batch, noise, config)
 
         self._run("vae", Optimisation(vae, config.optimisation), draw, loss)
-        latents = self._latents(vae)
-        scale = pretraining.unit_scale(latents)
-        vae.register_to_config(scaling_factor=scale)
-        return vae, latents * scale
+        vae.register_to_config(scaling_factor=pretraining.unit_scale(self._means(vae)))
+        return vae
+
+    def latents(self, vae: AutoencoderKL) -> Tensor:
+        """Scaled latents (n, 4, S, S) of all views of all images, then of those of their mirror images."""
+        scale: float = vae.config.scaling_factor
+        return self._means(vae) * scale
 
     def denoiser(self, latents: Tensor) -> UNet2DConditionModel:
-        """The trained UNet of scaled latents (n, 4, S, S)."""
+        """The UNet, trained on scaled latents (n, 4, S, S)."""
         config = self.config.unet
         torch.manual_seed(self.config.seed)
-        unet = pretraining.make_unet(config, latents.shape[-1]).to(self.device)
+        if self.config.start is None:
+            unet = pretraining.make_unet(config, latents.shape[-1]).to(self.device)
+        else:
+            unet = pretraining.read_unet(self.config.start).to(self.device)
         alphas_cumprod = pretraining.make_scheduler().alphas_cumprod.to(self.device)
 
         def draw(random: torch.Generator) -> tuple[Tensor, ...]:
@@ -162,14 +176,18 @@ class _Training:
         optimisation.finish()
 
     @torch.no_grad()
-    def _latents(self, vae: AutoencoderKL) -> Tensor:
-        """Posterior means (n, 4, S, S), float32 on the CPU; mirror images behind the images."""
-        means = []
-        for flipped in (False, True)[: 1 + self.config.mirror]:
-            for part in torch.split(self.images, 32):
-                batch = pretraining.pixels(part).to(self.device)
-                means.append(vae.encode(batch.flip(-1) if flipped else batch).latent_dist.mean.cpu())
-        return torch.cat(means)
+    def _means(self, vae: AutoencoderKL) -> Tensor:
+        """Posterior means (n, 4, S, S), float32 on the CPU."""
+        parts = [pretraining.pixels(part).to(self.device) for part in self._views()]
+        return torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in parts])
+
+    def _views(self) -> Iterator[Tensor]:
+        """uint8 (V, S, S, 3) views of each image, then of each mirror image."""
+        config, seed = self.config.views, self.config.seed
+        for name, images in (("image", self.images), ("mirror image", self.images.flip(2)))[: 1 + self.config.mirror]:
+            for number, image in enumerate(images.numpy()):
+                matrices = view_matrices(config, f"{name} {number}", seed)
+                yield torch.from_numpy(render_views(image, matrices, config, f"{name} {number}", seed))
 
 
 class _Lines:
@@ -225,27 +243,3 @@ def _write_model(vae: AutoencoderKL, unet: UNet2DConditionModel, folder: str) ->
     pretraining.make_scheduler().save_pretrained(f"{folder}/scheduler")
     prompt = {"prompt_embeds": torch.zeros(1, pretraining.PROMPT_WIDTH)}
     files.write_bytes(f"{folder}/prompt_embeds.safetensors", safetensors.torch.save(prompt))
-
-
-def _readme(
-    config: PretrainConfig, job: str, images: int, fingerprint: str, vae: AutoencoderKL, unet: UNet2DConditionModel
-) -> str:
-    mirrored = " and their mirror images" if config.mirror else ""
-    vae_steps, unet_steps = config.vae.optimisation, config.unet.optimisation
-    return f"""# A small latent diffusion model
-
-In diffusers layout: `vae/` (AutoencoderKL, {vae.num_parameters() / 1e6:.2f} M parameters), `unet/`
-(UNet2DConditionModel, {unet.num_parameters() / 1e6:.2f} M), `scheduler/`, and `prompt_embeds.safetensors`, the one
-prompt (zeros) it was trained with, in place of a text encoder. Weights are float16.
-
-Trained without annotations on {images} images{mirrored} at {config.data.size} px, index {fingerprint}:
-
-    data: {config.data.model_dump(exclude_defaults=True)}
-
-- autoencoder: {vae_steps.steps} steps of {vae_steps.batch} images
-- UNet: {unet_steps.steps} steps of {unet_steps.batch} images, noise prediction, moving average of the weights
-
-All settings are in `pretraining.json`. To make it again:
-
-    uldscale pretrain {shlex.quote(job)}
-"""
