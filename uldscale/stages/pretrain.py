@@ -6,11 +6,9 @@ in `<output>.partial`; `output` appears whole.
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
-import numpy as np
 import safetensors.torch
 import torch
 import typer
@@ -20,13 +18,15 @@ from torch import Tensor
 
 from uldscale import files
 from uldscale.config import Settings
-from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.index import DataConfig
 from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, Shares, generator
 from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
 from uldscale.errors import ConfigError
-from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.models.views import ViewConfig
+from uldscale.runtime.progress import Progress
 from uldscale.stages.model_card import model_card
+from uldscale.stages.pretrain_images import read_images, read_index, views_of
 
 _LINE_SECONDS = 10.0
 _SETTINGS = "pretraining.json"
@@ -89,8 +89,8 @@ def pretrain(config: PretrainConfig, job: str) -> str:
         return output
     _require_same(config.resumable(), f"{output}.partial")
     files.write_json(f"{output}.partial/{_SETTINGS}", config.resumable())
-    index = _index(config.data, f"{output}.partial/index.parquet")
-    images = _images(index, config.data.size, f"{output}.partial/images.safetensors")
+    index = read_index(config.data, f"{output}.partial/index.parquet")
+    images = read_images(index, config.data.size, f"{output}.partial/images.safetensors")
     training = _Training(config, images, f"{output}.partial")
     vae = training.autoencoder()
     unet = training.denoiser(training.latents(vae))
@@ -177,17 +177,16 @@ class _Training:
 
     @torch.no_grad()
     def _means(self, vae: AutoencoderKL) -> Tensor:
-        """Posterior means (n, 4, S, S), float32 on the CPU."""
-        parts = [pretraining.pixels(part).to(self.device) for part in self._views()]
-        return torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in parts])
-
-    def _views(self) -> Iterator[Tensor]:
-        """uint8 (V, S, S, 3) views of each image, then of each mirror image."""
-        config, seed = self.config.views, self.config.seed
-        for name, images in (("image", self.images), ("mirror image", self.images.flip(2)))[: 1 + self.config.mirror]:
-            for number, image in enumerate(images.numpy()):
-                matrices = view_matrices(config, f"{name} {number}", seed)
-                yield torch.from_numpy(render_views(image, matrices, config, f"{name} {number}", seed))
+        """Posterior means (n, 4, S, S), float32 on the CPU; encoded once, since a resumed run needs them at once."""
+        path = f"{self.folder}/latents.safetensors"
+        if not files.exists(path):
+            means, config = [], self.config
+            with Progress("latents", len(self.images) * (1 + config.mirror)) as progress:
+                for count, views in views_of(self.images, config.views, mirror=config.mirror, seed=config.seed):
+                    means.append(vae.encode(pretraining.pixels(views).to(self.device)).latent_dist.mean.cpu())
+                    progress.advance(count)
+            files.write_bytes(path, safetensors.torch.save({"latents": torch.cat(means).contiguous()}))
+        return safetensors.torch.load(files.read_bytes(path))["latents"]
 
 
 class _Lines:
@@ -207,21 +206,6 @@ class _Lines:
         speed = f"{rate * self.batch:.1f} images/s, {(self.total - step) / rate / 60:.0f} min left"
         typer.echo(f"{self.name} step {step}/{self.total}: loss {mean:.4f}, {speed}")
         self.losses, self.last = [], time.monotonic()
-
-
-def _index(config: DataConfig, path: str) -> ImageIndex:
-    if not files.exists(path):
-        ImageIndex.build(config).write(path)
-    return ImageIndex.read(path)
-
-
-def _images(index: ImageIndex, size: int, path: str) -> Tensor:
-    """All usable training images, uint8 (n, size, size, 3); decoded once, since a resumed run needs them at once."""
-    if not files.exists(path):
-        with ThreadPoolExecutor() as pool:
-            crops = np.stack(list(pool.map(lambda row: index.load(int(row), size), index.rows("train"))))
-        files.write_bytes(path, safetensors.torch.save({"images": torch.from_numpy(crops)}))
-    return safetensors.torch.load(files.read_bytes(path))["images"]
 
 
 def _require_same(wanted: dict[str, Any], folder: str) -> None:

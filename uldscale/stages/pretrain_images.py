@@ -1,0 +1,48 @@
+"""The images that a diffusion model is trained on, in memory, and their views."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uldscale import files
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.models.views import ViewConfig, render_views, view_matrices
+
+_TOGETHER = 8  # images whose views are made at a time
+
+
+def read_index(config: DataConfig, path: str) -> ImageIndex:
+    """The index of the images, from a file if it is there, else written to it."""
+    if not files.exists(path):
+        ImageIndex.build(config).write(path)
+    return ImageIndex.read(path)
+
+
+def read_images(index: ImageIndex, size: int, path: str) -> Tensor:
+    """All usable training images, uint8 (n, size, size, 3); decoded once, since a resumed run needs them at once."""
+    if not files.exists(path):
+        with ThreadPoolExecutor() as pool:
+            crops = np.stack(list(pool.map(lambda row: index.load(int(row), size), index.rows("train"))))
+        files.write_bytes(path, safetensors.torch.save({"images": torch.from_numpy(crops)}))
+    return safetensors.torch.load(files.read_bytes(path))["images"]
+
+
+def views_of(images: Tensor, config: ViewConfig, *, mirror: bool, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """Views of images uint8 (n, S, S, 3), then with `mirror` those of their mirror images, V of each and some images at a time.
+
+    Yields the number of these images and their views, uint8 (number * V, S, S, 3), view 0 of each first.
+    """
+    for kind, upright in (("image", images), ("mirror image", images.flip(2)))[: 1 + mirror]:
+        for start in range(0, len(upright), _TOGETHER):
+            some = upright[start : start + _TOGETHER].numpy()
+            views = [_views(image, config, f"{kind} {start + number}", seed) for number, image in enumerate(some)]
+            yield len(views), torch.from_numpy(np.concatenate(views))
+
+
+def _views(image: NDArray[np.uint8], config: ViewConfig, name: str, seed: int) -> NDArray[np.uint8]:
+    return render_views(image, view_matrices(config, name, seed), config, name, seed)
