@@ -1,5 +1,6 @@
 """Ray on this machine, and collectives between two real processes."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import ray
 import torch
 from ray import cloudpickle
 
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, IncompleteError
 from uldscale.runtime.cluster import RuntimeConfig, barrier, connect, device, gather, rank, world_size
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -48,6 +49,23 @@ def test_no_cluster_at_the_address_is_the_users_turn(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ConfigError, match=r"RAY_ADDRESS='10\.0\.0\.1:6379'"):
+        connect(RuntimeConfig())
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "something else"])
+def test_a_ray_that_is_late_leaves_work_over(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """In Ray's own words, since it has no class for it."""
+    (said,) = re.findall(r'"The current (node timed out during startup)\. This "', inspect.getsource(ray._private.node))
+
+    def fail(**_: Any) -> None:
+        raise Exception(f"The current {said}. This could happen because ..." if late else "no disk")  # noqa: TRY002
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(
+        IncompleteError if late else Exception, match="run the same command again" if late else "no disk"
+    ):
         connect(RuntimeConfig())
 
 

@@ -19,6 +19,8 @@ COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()", "run"]
 INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
 LOST = "uldscale: the Ray node of this process has died; the same command goes on from here"
 
+TOO_BUSY = "Ray did not start on this machine within 30 s"
+
 SHARDS = "store.zarr/commits/*.json"
 CHECKPOINTS = "checkpoints/*/state.json"
 
@@ -79,6 +81,10 @@ def end_training(run: "Run") -> None:
     process.communicate()
 
 
+class TooBusy(Exception):
+    """A run ended before it could be ended, since its Ray took too long to start."""
+
+
 class Run:
     """A job in processes of its own, each with all that it starts in a group of its own."""
 
@@ -87,18 +93,25 @@ class Run:
         self._job.write_text(yaml.safe_dump(job.model_dump(mode="json")))
 
     def until(self, marks: str, *overrides: str) -> subprocess.Popen[str]:
-        """A process that has left a new mark."""
+        """A process that has left a new mark; on a machine that is too busy for Ray the same command goes on."""
         process = subprocess.Popen(
             [*COMMAND, str(self._job), *overrides], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        self.wait(process, marks)
+        try:
+            self.wait(process, marks)
+        except TooBusy:
+            return self.until(marks, *overrides)
         return process
 
     def wait(self, process: subprocess.Popen[str], marks: str) -> None:
         """Until there is a new mark; checkpoints are few, since old ones go."""
         before, deadline = set(self.root.glob(marks)), time.monotonic() + 300
         while not set(self.root.glob(marks)) - before:
-            assert process.poll() is None, "the run ended before it could be ended"
+            if process.poll() is not None:
+                said = process.communicate()[1]
+                assert process.returncode == 3, said
+                assert TOO_BUSY in said
+                raise TooBusy
             assert time.monotonic() < deadline, "the run did not get far enough to be ended"
             time.sleep(0.05)
 

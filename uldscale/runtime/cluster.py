@@ -15,7 +15,7 @@ import torch.distributed
 from pydantic import Field
 
 from uldscale.config import Settings
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, IncompleteError
 from uldscale.runtime.watch import NodeWatch
 
 NAMESPACE = "uldscale"
@@ -30,6 +30,9 @@ _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+
+
+_LATE = "node timed out during startup"
 
 
 class RuntimeConfig(Settings):
@@ -66,7 +69,8 @@ class RuntimeConfig(Settings):
 def connect(runtime: RuntimeConfig) -> None:
     """Connect this process to the Ray cluster of RAY_ADDRESS (`ray job submit` sets it), else to a Ray on this machine.
 
-    Does nothing when already connected, or without Ray. Raises ConfigError when no cluster answers at RAY_ADDRESS.
+    Does nothing when already connected, or without Ray. Raises ConfigError when no cluster answers at RAY_ADDRESS,
+    IncompleteError when this machine is too busy to start one.
     """
     if not runtime.ray:
         _end_like_ctrl_c()
@@ -105,7 +109,18 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     wanted = max(runtime.actors * runtime.cpus_per_actor, float(runtime.workers * runtime.threads_per_worker))
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.
     cpus = max(os.cpu_count() or 1, _LOGICAL_CPUS, int(wanted) + 1)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+    try:
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet
+        )
+    except Exception as error:
+        # Ray waits for its own node for 30 s, and has no class for what it raises then.
+        if _LATE not in str(error):
+            raise
+        raise IncompleteError(
+            "Ray did not start on this machine within 30 s, which other processes may keep busy; run the same command again, "
+            "or with runtime.ray=false"
+        ) from error
 
 
 def _end_like_ctrl_c() -> None:
