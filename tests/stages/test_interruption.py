@@ -18,7 +18,6 @@ from uldscale.pipeline import Pipeline
 COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()", "run"]
 INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
 LOST = "uldscale: the Ray node of this process has died; the same command goes on from here"
-
 TOO_BUSY = "Ray did not start on this machine within 30 s"
 
 SHARDS = "store.zarr/commits/*.json"

@@ -106,7 +106,7 @@ def make_unet(config: UnetConfig, latent_size: int) -> UNet2DConditionModel:
 def read_vae(model: str) -> AutoencoderKL:
     """The autoencoder of a model, float32, to be used as it is. Raises ModelError."""
     vae: AutoencoderKL = read_part(AutoencoderKL, locate(model), "vae", torch.float32)
-    return vae.eval().requires_grad_(False)
+    return vae
 
 
 def read_unet(model: str) -> UNet2DConditionModel:
@@ -116,7 +116,7 @@ def read_unet(model: str) -> UNet2DConditionModel:
         raise ModelError(
             f"{model}/unet takes prompts {width} numbers wide, wanted {PROMPT_WIDTH}: a model of `uldscale pretrain`"
         )
-    return _plain_attention(unet.requires_grad_(True))
+    return _plain_attention(unet)
 
 
 def _plain_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:

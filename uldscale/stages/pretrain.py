@@ -92,8 +92,8 @@ def pretrain(config: PretrainConfig, job: str) -> str:
     index = read_index(config.data, f"{output}.partial/index.parquet")
     images = read_images(index, config.data.size, f"{output}.partial/images.safetensors")
     training = _Training(config, images, f"{output}.partial")
-    vae = training.autoencoder()
-    unet = training.denoiser(training.latents(vae))
+    vae, latents = training.autoencoder()
+    unet = training.denoiser(latents)
     _write_model(vae, unet, f"{output}.partial/model")
     files.write_json(f"{output}.partial/model/{_SETTINGS}", config.identity())
     card = model_card(config, job, len(images), index.fingerprint(), vae, unet)
@@ -110,10 +110,16 @@ class _Training:
         self.config, self.folder, self.images = config, folder, images
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def autoencoder(self) -> AutoencoderKL:
-        """The autoencoder, trained, with the scale of its latents."""
-        if self.config.start is not None:
-            return pretraining.read_vae(self.config.start).to(self.device)
+    def autoencoder(self) -> tuple[AutoencoderKL, Tensor]:
+        """The autoencoder and its scaled latents (n, 4, S, S) of all views of all images, then of those of their mirror images."""
+        start = self.config.start
+        vae = self._train_autoencoder() if start is None else pretraining.read_vae(start).to(self.device)
+        means = self._means(vae)
+        if start is None:
+            vae.register_to_config(scaling_factor=pretraining.unit_scale(means))
+        return vae, means * vae.config.scaling_factor
+
+    def _train_autoencoder(self) -> AutoencoderKL:
         config = self.config.vae
         torch.manual_seed(self.config.seed)
         vae = pretraining.make_vae(config, self.config.data.size).to(self.device)
@@ -130,13 +136,7 @@ class _Training:
             return pretraining.vae_loss(vae, batch, noise, config)
 
         self._run("vae", Optimisation(vae, config.optimisation), draw, loss)
-        vae.register_to_config(scaling_factor=pretraining.unit_scale(self._means(vae)))
         return vae
-
-    def latents(self, vae: AutoencoderKL) -> Tensor:
-        """Scaled latents (n, 4, S, S) of all views of all images, then of those of their mirror images."""
-        scale: float = vae.config.scaling_factor
-        return self._means(vae) * scale
 
     def denoiser(self, latents: Tensor) -> UNet2DConditionModel:
         """The UNet, trained on scaled latents (n, 4, S, S)."""

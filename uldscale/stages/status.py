@@ -44,12 +44,11 @@ def _extraction(settings: dict[str, Any], run: RunFolder, metrics: list[dict[str
 
 def _training(config: TrainConfig, run: RunFolder, metrics: list[dict[str, Any]]) -> dict[str, str]:
     """Steps done of each stage: those in the last checkpoint or, of the stage under way, those logged since."""
-    lines = {}
+    lines, kept = {}, checkpoints.steps(run.checkpoints)
     for stage in config.stages:
         logged = [event for event in metrics if event["event"] == "step" and event["stage"] == stage.value]
         total = config.of(stage).steps
-        found = checkpoints.last_of(run.checkpoints, stage)
-        done = max(found[0].step if found else 0, *(event["step"] for event in logged), 0)
+        done = max([kept.get(stage, 0), *(event["step"] for event in logged)])
         lines[stage.value] = f"{done} of {total} steps"
         if 0 < done < total and logged:
             pace = logged[-1]["step_seconds"]

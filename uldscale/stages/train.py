@@ -74,5 +74,5 @@ def _training(plan: dict[str, Any], relabel: Relabel) -> Training:
 
 
 def _finished(config: TrainConfig, run: RunFolder) -> bool:
-    steps = {position.stage: position.step for position in checkpoints.all_of(run.checkpoints)}
+    steps = checkpoints.steps(run.checkpoints)
     return all(steps.get(stage) == config.of(stage).steps for stage in config.stages)

@@ -41,6 +41,11 @@ def all_of(folder: str) -> list[Position]:
     return [_read(folder, name)[0] for name in _complete(folder)]
 
 
+def steps(folder: str) -> dict[Stage, int]:
+    """Steps done of each stage that has a complete checkpoint."""
+    return {position.stage: position.step for position in all_of(folder)}
+
+
 def commit(folder: str, position: Position) -> None:
     """Declare the checkpoint of a position complete, and drop the old ones; the last of each stage stays."""
     files.write_json(files.join(folder, position.name, "state.json"), asdict(position))
