@@ -13,36 +13,31 @@ from uldscale.runtime.environment import stop_spinning
 # as slow.
 stop_spinning()
 
-WITH_RAY = {
-    "runtime": ("tests/runtime/", "tests/test_cli.py"),
-    "stages": tuple(
-        f"tests/stages/test_{name}.py" for name in ("bucket", "interruption", "many_nodes", "pipeline", "relabel")
-    ),
-}
-"""Rows of tests that share a Ray, by their places: its processes are enough for a core."""
+WITH_RAY = (
+    "tests/runtime/",
+    "tests/test_cli.py",
+    *(f"tests/stages/test_{name}.py" for name in ("bucket", "interruption", "many_nodes", "pipeline", "relabel")),
+)
+"""Tests that start a Ray, by their places: one after the other, since its processes are more than enough for two cores."""
 
 
-class RowsOfRay(LoadScopeScheduling):
-    """Tests side by side (`--numprocesses 2`): first the rows with Ray, then the others file by file.
+class RayInOneRow(LoadScopeScheduling):
+    """Tests side by side (`--numprocesses 2`): one process takes all with Ray, the others the rest file by file.
 
     By their places, since marks (`xdist_group`) never reach the scheduler: xdist 3.8 writes them into node ids, which pytest 9.2 ignores.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return row_of(nodeid) or nodeid.split("::")[0]
-
-
-def row_of(nodeid: str) -> str | None:
-    return next((row for row, places in WITH_RAY.items() if nodeid.startswith(places)), None)
+        return "ray" if nodeid.startswith(WITH_RAY) else nodeid.split("::")[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: row_of(item.nodeid) is None)
+    items.sort(key=lambda item: not item.nodeid.startswith(WITH_RAY))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RowsOfRay:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RayInOneRow:
     config.option.loadscopereorder = False  # It would begin with the longest files.
-    return RowsOfRay(config, log)
+    return RayInOneRow(config, log)
 
 
 @pytest.fixture(scope="session")

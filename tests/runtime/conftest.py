@@ -36,7 +36,7 @@ class Ranks:
         self._actors = [actor.remote(rank, world, str(meeting_point)) for rank in range(world)]
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        results: list[Any] = ray.get([actor.run.remote(function, *arguments) for actor in self._actors], timeout=120)
+        results: list[Any] = ray.get([actor.run.remote(function, *arguments) for actor in self._actors])
         return results
 
 

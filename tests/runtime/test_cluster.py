@@ -106,7 +106,7 @@ def test_a_gpu_is_computed_on_by_those_who_reserve_it_or_by_none() -> None:
     """Whoever reserves none sees none and is told so; whoever reserves one that torch cannot use is no CPU actor in disguise."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     run = subprocess.run(
-        [sys.executable, "-c", GPU_THAT_TORCH_CANNOT_USE], env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", GPU_THAT_TORCH_CANNOT_USE], env=environment, capture_output=True, text=True
     )
     assert run.stdout == "[('cpu', '')]\n"
     assert "uldscale: this run leaves all GPUs of Ray idle (1); set runtime.gpus_per_actor=1" in run.stderr

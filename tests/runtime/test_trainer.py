@@ -50,7 +50,6 @@ def train_then_fail(config: dict[str, Any]) -> None:
     gather(torch.ones(1))
 
 
-@pytest.mark.timeout(480)
 def test_a_lost_worker_costs_nothing_and_an_error_of_the_loop_comes_out_at_once(
     runtime: RuntimeConfig, tmp_path: Path
 ) -> None:

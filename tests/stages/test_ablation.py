@@ -25,7 +25,6 @@ def test_mean_and_spread() -> None:
     assert table["baselines"] == {"mean_shape": {"5pt-all": 20.0}}
 
 
-@pytest.mark.timeout(600)
 def test_a_second_seed(settings: dict[str, Any]) -> None:
     """It leaves what the first one trained as it is, and differs from it."""
     stage = {"steps": 2, "learning_rate": 1e-3, "relabel_every": 2}

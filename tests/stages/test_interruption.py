@@ -104,20 +104,19 @@ class Run:
 
     def wait(self, process: subprocess.Popen[str], marks: str) -> None:
         """Until there is a new mark; checkpoints are few, since old ones go."""
-        before, deadline = set(self.root.glob(marks)), time.monotonic() + 300
+        before = set(self.root.glob(marks))
         while not set(self.root.glob(marks)) - before:
             if process.poll() is not None:
                 said = process.communicate()[1]
                 assert process.returncode == 3, said
                 assert TOO_BUSY in said
                 raise TooBusy
-            assert time.monotonic() < deadline, "the run did not get far enough to be ended"
             time.sleep(0.05)
 
 
 def ended(process: subprocess.Popen[str]) -> list[str]:
     """What a run said that ends with exit code 3."""
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate()
     assert process.returncode == 3, said
     return said.splitlines()
 

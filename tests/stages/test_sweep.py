@@ -20,7 +20,6 @@ def stages_trained(run: RunFolder) -> set[str]:
     return {event["stage"] for event in run.read_metrics() if event["event"] == "step"}
 
 
-@pytest.mark.timeout(600)
 def test_what_is_trained_once_is_trained_once(settings: dict[str, Any]) -> None:
     job = Job.model_validate(settings)
     assert set(Sweep(job, [3], [2, 1]).run_all()["68pt-300"]) == {"k3-q1", "k3-q2"}
