@@ -26,7 +26,7 @@ from uldscale.errors import ConfigError
 from uldscale.models.views import ViewConfig
 from uldscale.runtime.progress import Progress
 from uldscale.stages.model_card import model_card
-from uldscale.stages.pretrain_images import read_images, read_index, views_of
+from uldscale.stages.pretrain_images import kept, read_images, read_index, views_of
 
 _LINE_SECONDS = 10.0
 _SETTINGS = "pretraining.json"
@@ -114,7 +114,7 @@ class _Training:
         """The autoencoder and its scaled latents (n, 4, S, S) of all views of all images, then of those of their mirror images."""
         start = self.config.start
         vae = self._train_autoencoder() if start is None else pretraining.read_vae(start).to(self.device)
-        means = self._means(vae)
+        means = kept(f"{self.folder}/latents.safetensors", lambda: self._encode(vae))
         if start is None:
             vae.register_to_config(scaling_factor=pretraining.unit_scale(means))
         return vae, means * vae.config.scaling_factor
@@ -176,17 +176,14 @@ class _Training:
         optimisation.finish()
 
     @torch.no_grad()
-    def _means(self, vae: AutoencoderKL) -> Tensor:
-        """Posterior means (n, 4, S, S), float32 on the CPU; encoded once, since a resumed run needs them at once."""
-        path = f"{self.folder}/latents.safetensors"
-        if not files.exists(path):
-            means, config = [], self.config
-            with Progress("latents", len(self.images) * (1 + config.mirror)) as progress:
-                for count, views in views_of(self.images, config.views, mirror=config.mirror, seed=config.seed):
-                    means.append(vae.encode(pretraining.pixels(views).to(self.device)).latent_dist.mean.cpu())
-                    progress.advance(count)
-            files.write_bytes(path, safetensors.torch.save({"latents": torch.cat(means).contiguous()}))
-        return safetensors.torch.load(files.read_bytes(path))["latents"]
+    def _encode(self, vae: AutoencoderKL) -> Tensor:
+        """Posterior means (n, 4, S, S) of all views, float32 on the CPU."""
+        means, config = [], self.config
+        with Progress("latents", len(self.images) * (1 + config.mirror)) as progress:
+            for count, views in views_of(self.images, config.views, mirror=config.mirror, seed=config.seed):
+                means.append(vae.encode(pretraining.pixels(views).to(self.device)).latent_dist.mean.cpu())
+                progress.advance(count)
+        return torch.cat(means).contiguous()
 
 
 class _Lines:

@@ -1,6 +1,6 @@
 """The images that a diffusion model is trained on, in memory, and their views."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,12 +24,21 @@ def read_index(config: DataConfig, path: str) -> ImageIndex:
 
 
 def read_images(index: ImageIndex, size: int, path: str) -> Tensor:
-    """All usable training images, uint8 (n, size, size, 3); decoded once, since a resumed run needs them at once."""
-    if not files.exists(path):
+    """All usable training images, uint8 (n, size, size, 3), from a file if it is there, else written to it."""
+
+    def decode() -> Tensor:
         with ThreadPoolExecutor() as pool:
-            crops = np.stack(list(pool.map(lambda row: index.load(int(row), size), index.rows("train"))))
-        files.write_bytes(path, safetensors.torch.save({"images": torch.from_numpy(crops)}))
-    return safetensors.torch.load(files.read_bytes(path))["images"]
+            crops = pool.map(lambda row: index.load(int(row), size), index.rows("train"))
+            return torch.from_numpy(np.stack(list(crops)))
+
+    return kept(path, decode)
+
+
+def kept(path: str, make: Callable[[], Tensor]) -> Tensor:
+    """A tensor that took long to make, from a file if it is there, else written to it: a resumed run needs it at once."""
+    if not files.exists(path):
+        files.write_bytes(path, safetensors.torch.save({"tensor": make()}))
+    return safetensors.torch.load(files.read_bytes(path))["tensor"]
 
 
 def views_of(images: Tensor, config: ViewConfig, *, mirror: bool, seed: int) -> Iterator[tuple[int, Tensor]]:
