@@ -77,7 +77,7 @@ def main() -> None:
     size = detector.config.image_size
     truth = Truth.of(index, size)
     assert truth is not None, "the run has no annotated test images"
-    rows = truth.test[:: max(1, len(truth.test) // given.images)]
+    rows = truth.test[np.linspace(0, len(truth.test) - 1, min(given.images, len(truth.test))).astype(int)]
     images = [index.load(int(row), size) for row in rows]
     fitted = landmarks_of(index, run, Stage.D_ULD_PP.value)[0][truth.train] * size
     protocol, known = truth.protocols[0], truth.points
