@@ -121,11 +121,14 @@ def predict(
     overlay: Annotated[
         str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")
     ] = None,
+    boxes: Annotated[
+        str | None, typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file")
+    ] = None,
 ) -> None:
     """Find landmarks on images."""
     from uldscale.stages.predict import predict as find
 
-    find(model, images, as_json=json, overlay=overlay)
+    find(model, images, as_json=json, overlay=overlay, boxes=boxes)
 
 
 @app.command()

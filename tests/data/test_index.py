@@ -20,7 +20,7 @@ from PIL import Image
 from uldscale import config
 from uldscale.data.images import decode
 from uldscale.data.index import DataConfig, ImageIndex
-from uldscale.data.sources import ids_of, image_files
+from uldscale.data.sources import from_folder, ids_of
 from uldscale.errors import ConfigError, DataError
 from uldscale.stages.index import build_index
 
@@ -406,7 +406,7 @@ def test_the_stage_builds_once_and_says_so(folder: Path, tmp_path: Path, capsys:
 
 def test_all_images_of_a_folder(folder: Path) -> None:
     names = ["a.jpg", "b.png", "cut.jpg", "empty.jpg", "sub/c.png", "text.jpg"]
-    assert image_files(str(folder)) == [str(folder / name) for name in names]
+    assert [record.uri for record in from_folder(str(folder))] == [str(folder / name) for name in names]
 
 
 def test_real_faces(shared: Path) -> None:

@@ -31,8 +31,8 @@ class RoiConfig(Settings):
     """full: whole image, aspect not kept; annotation: bbox of the COCO file; file: own boxes; detectron2: detection."""
     margin: float = Field(0.0, ge=0, le=2)
     """added on every side of the box, as a fraction of its longer side; not for full."""
-    context: float = Field(0.0, ge=0, lt=0.5)
-    """share of the image on every side that is not the object; only for full, of images cropped with a margin."""
+    context: float = Field(0.0, ge=0, le=0.4)
+    """share of the image on every side that is not the object; only for full, of images cropped with a margin of at most 2."""
     file: str | None = None
     """JSON {"id": [x0, y0, x1, y1]} or CSV with rows id,x0,y0,x1,y1 in pixels; for provider file."""
     model: str = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"

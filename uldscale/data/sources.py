@@ -55,11 +55,6 @@ def from_folder(root: str) -> list[Record]:
     return _records(_uri(root, base), _images(below, f"image folder {root!r}"))
 
 
-def image_files(root: str) -> list[str]:
-    """Paths or URIs of all images below a folder, sorted. Raises DataError like `from_folder`."""
-    return [record.uri for record in from_folder(root)]
-
-
 def from_glob(pattern: str) -> list[Record]:
     """All images that match a pattern such as faces/**/left-*.png; ids are relative to its fixed part."""
     filesystem, place = _filesystem(pattern)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 import typer
-from numpy.typing import NDArray
 
 from uldscale import files
-from uldscale.data.images import BrokenImage, decode
-from uldscale.data.sources import image_files
+from uldscale.data.images import BrokenImage, Pixels, decode
+from uldscale.data.roi import Provider, RoiConfig, make_provider
+from uldscale.data.sources import Box, Record, from_folder, ids_of
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, IncompleteError
 from uldscale.evaluation.plots import overlay as draw
@@ -19,22 +20,26 @@ from uldscale.evaluation.plots import overlay as draw
 CHUNK = 16
 
 
-def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None) -> None:
-    """Print the landmarks of each image in its pixels; `overlay` is a folder for pictures.
+def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None, boxes: str | None = None) -> None:
+    """Print the landmarks of each image in its pixels; on a GPU if there is one.
 
-    Raises IncompleteError after all others are done when an image could not be read.
+    `overlay` is a folder for pictures; `boxes` a file with the object's box in each image, by the ids of `data.kind: folder`.
+    Without it an image is the object, cut out as those of the training were. Raises IncompleteError after all others are done
+    when an image could not be read or has no box, DataError when one is not there or two have one id.
     """
-    detector = LandmarkDetector.load(model)
+    detector = LandmarkDetector.load(model, "cuda" if torch.cuda.is_available() else "cpu")
+    listed = [record for image in images for record in _expand(image)]
+    if overlay or boxes:
+        _require_distinct(listed)
     broken: list[str] = []
     records = []
-    for record, picture in _find(detector, list(_expand(images)), broken):
+    for record, found, picture in _find(detector, listed, _region(boxes, detector), broken):
         if overlay:
-            name = os.path.splitext(os.path.basename(record["image"]))[0]
-            points = np.array([point or (np.nan, np.nan) for point in record["landmarks"]], np.float64)
-            files.write_bytes(files.join(overlay, f"{name}.png"), draw(picture, points))
-        records.append(record)
+            points = np.array([point or (np.nan, np.nan) for point in found["landmarks"]], np.float64)
+            files.write_bytes(files.join(overlay, f"{record.id}.png"), draw(picture, points))
+        records.append(found)
         if not as_json:
-            typer.echo(_line(record))
+            typer.echo(_line(found))
     if as_json:
         typer.echo(json.dumps({"model": model, "images": records}))
     if broken:
@@ -43,34 +48,52 @@ def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None
         )
 
 
-def _expand(images: list[str]) -> Iterator[str]:
-    for image in images:
-        if os.path.isdir(image):
-            yield from image_files(image)
-        elif files.exists(image):
-            yield image
-        else:
-            raise DataError(f"image {image!r} is not there; give image files or folders of images")
+def _expand(image: str) -> list[Record]:
+    if os.path.isdir(image):
+        return from_folder(image)
+    if not files.exists(image):
+        raise DataError(f"image {image!r} is not there; give image files or folders of images")
+    return [Record(ids_of([os.path.basename(image)])[0], image)]
+
+
+def _require_distinct(listed: list[Record]) -> None:
+    first: dict[str, Record] = {}
+    for record in listed:
+        other = first.setdefault(record.id, record)
+        if other is not record:
+            raise DataError(
+                f"{other.uri} and {record.uri} have one name, {record.id!r}, for boxes and pictures; give them in two calls"
+            )
+
+
+def _region(boxes: str | None, detector: LandmarkDetector) -> Provider:
+    """Where the object is: the crop shows as much around it as the crops of the training did."""
+    if boxes is None:
+        return make_provider(RoiConfig())
+    border = detector.config.border
+    return make_provider(RoiConfig(provider="file", file=boxes, margin=round(border / (1 - 2 * border), 9)))
 
 
 def _find(
-    detector: LandmarkDetector, paths: list[str], broken: list[str]
-) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
-    for start in range(0, len(paths), CHUNK):
-        pictures: dict[str, NDArray[np.uint8]] = {}
-        for path in paths[start : start + CHUNK]:
+    detector: LandmarkDetector, listed: list[Record], region: Provider, broken: list[str]
+) -> Iterator[tuple[Record, dict[str, Any], Pixels]]:
+    for start in range(0, len(listed), CHUNK):
+        seen: list[tuple[Record, Pixels, Box]] = []
+        for record in listed[start : start + CHUNK]:
             try:
-                pictures[path] = decode(path)
+                picture = decode(record.uri)
+                seen.append((record, picture, region(record, picture)))
             except BrokenImage as error:
-                broken.append(f"{path}: {error}")
-        if not pictures:
+                broken.append(f"{record.uri}: {error}")
+        if not seen:
             continue
-        found = detector(list(pictures.values()))
-        for position, (path, picture) in enumerate(pictures.items()):
+        found = detector([picture for _, picture, _ in seen], [box for _, _, box in seen])
+        for position, (record, picture, _) in enumerate(seen):
             points = np.round(found.points[position].astype(np.float64), 2)
             yield (
+                record,
                 {
-                    "image": path,
+                    "image": record.uri,
                     "landmarks": [None if np.isnan(point).any() else point.tolist() for point in points],
                     "scores": np.round(found.scores[position].astype(np.float64), 4).tolist(),
                     "pose": int(found.poses[position]),
