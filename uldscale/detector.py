@@ -100,8 +100,8 @@ class LandmarkDetector:
     def __call__(self, images: Sequence[Image], boxes: Sequence[Box] | None = None) -> Landmarks:
         """Landmarks in pixels of each image.
 
-        `images` are paths, URIs or (H, W, 3) uint8 RGB arrays; `boxes` the object's (x0, y0, x1, y1) in each, by default the whole
-        image. Raises DataError for an image that cannot be read.
+        `images` are paths, URIs or (H, W, 3) uint8 RGB arrays; `boxes` the part (x0, y0, x1, y1) to cut out of each, with as much
+        around the object as in training, by default the whole image. Raises DataError for an image that cannot be read.
         """
         pictures = [decode(image) if isinstance(image, str) else image for image in images]
         areas = np.array(boxes or [(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures], np.float32)
