@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from uldscale import config
 from uldscale.data.images import BrokenImage
-from uldscale.data.roi import RoiConfig, best, make_provider, read_boxes, square
+from uldscale.data.roi import RoiConfig, best, make_provider, margin_of, read_boxes, square
 from uldscale.data.sources import Box, Record
 from uldscale.errors import ConfigError, DataError
 
@@ -54,6 +54,11 @@ def test_the_border_is_what_the_crop_shows_around_the_object() -> None:
     assert RoiConfig(provider="annotation", margin=0.25).border == pytest.approx((0 - crop[0]) / (crop[2] - crop[0]))
     assert RoiConfig(context=0.2).border == 0.2
     assert RoiConfig().border == 0
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1, 0.25, 2.0])
+def test_the_margin_of_a_border_is_the_way_back(margin: float) -> None:
+    assert margin_of(RoiConfig(provider="annotation", margin=margin).border) == margin
 
 
 @pytest.mark.parametrize(

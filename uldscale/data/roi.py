@@ -78,6 +78,11 @@ def square(box: Box, margin: float) -> Box:
     return x - half, y - half, x + half, y + half
 
 
+def margin_of(border: float) -> float:
+    """The margin around a box whose crop has this border: `RoiConfig.border` the other way round, to nine digits."""
+    return round(border / (1 - 2 * border), 9)
+
+
 def read_boxes(path: str) -> dict[str, Box]:
     """Boxes by image id of a JSON or CSV file. Raises DataError that names the entry."""
     text = read_text(path)

@@ -11,7 +11,7 @@ import typer
 
 from uldscale import files
 from uldscale.data.images import BrokenImage, Pixels, decode
-from uldscale.data.roi import Provider, RoiConfig, make_provider
+from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
 from uldscale.data.sources import Box, Record, from_folder, ids_of
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, IncompleteError
@@ -70,8 +70,7 @@ def _region(boxes: str | None, detector: LandmarkDetector) -> Provider:
     """Where the object is: the crop shows as much around it as the crops of the training did."""
     if boxes is None:
         return make_provider(RoiConfig())
-    border = detector.config.border
-    return make_provider(RoiConfig(provider="file", file=boxes, margin=round(border / (1 - 2 * border), 9)))
+    return make_provider(RoiConfig(provider="file", file=boxes, margin=margin_of(detector.config.border)))
 
 
 def _find(
