@@ -128,7 +128,7 @@ def test_every_declared_metric_is_recorded() -> None:
 def test_every_job_loads(job: Path) -> None:
     from uldscale.config import load
     from uldscale.job import Job
-    from uldscale.stages.pretrain import PretrainConfig
+    from uldscale.stages.pretrain_config import PretrainConfig
 
     load(PretrainConfig if job.stem.endswith("-ldm") else Job, str(job))
 

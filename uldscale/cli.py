@@ -157,8 +157,8 @@ def status(run: Annotated[str, typer.Argument(help="run folder, such as runs/fac
 def pretrain(job: JobFile, overrides: Overrides = None) -> None:
     """Train a small latent diffusion model on your own images, in diffusers format."""
     from uldscale.config import load
-    from uldscale.stages.pretrain import PretrainConfig
     from uldscale.stages.pretrain import pretrain as train_model
+    from uldscale.stages.pretrain_config import PretrainConfig
 
     train_model(load(PretrainConfig, job, overrides or []), job)
 

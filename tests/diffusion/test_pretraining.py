@@ -17,7 +17,8 @@ from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, OptimisationConfig, Shares, generator
 from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
 from uldscale.errors import ConfigError, ModelError
-from uldscale.stages.pretrain import PretrainConfig, pretrain
+from uldscale.stages.pretrain import pretrain
+from uldscale.stages.pretrain_config import PretrainConfig
 
 JOB = str(Path(__file__).parents[2] / "jobs" / "tiny-ldm.yaml")
 TINY_VAE = VaeConfig(channels=(8, 8), norm_groups=4, optimisation=OptimisationConfig(steps=6, batch=4, warmup=2))

@@ -87,7 +87,7 @@ class TooBusy(Exception):
 
 
 class Run:
-    """A job in processes of its own, each with all that it starts in a group of its own."""
+    """A job in processes of its own."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         self.root, self._job = folder / job.name, folder / "job.yaml"
@@ -95,9 +95,7 @@ class Run:
 
     def until(self, marks: str, *overrides: str) -> subprocess.Popen[str]:
         """A process that has left a new mark; on a machine that is too busy for Ray the same command goes on."""
-        process = subprocess.Popen(
-            [*COMMAND, str(self._job), *overrides], stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        process = subprocess.Popen([*COMMAND, str(self._job), *overrides], stderr=subprocess.PIPE, text=True)
         try:
             self.wait(process, marks)
         except TooBusy:

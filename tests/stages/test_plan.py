@@ -54,7 +54,10 @@ def test_plan_names_what_it_costs(settings: dict[str, Any], capsys: pytest.Captu
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert list(lines) == ["images", "store", "objects", "extraction", "schedule", "training", "reading"]
     assert lines["images"].startswith("24 in 2 views, 1 timesteps, 4 taps")
-    assert lines["schedule"] == "16 steps of 4 images in 2 views, 4 rounds of labels over 16 images"
+    assert (
+        lines["schedule"]
+        == "16 steps of 4 images in 2 views, at most 1 epochs a stage, 4 rounds of labels over 16 images"
+    )
 
 
 @pytest.mark.parametrize(("dtype", "bf16"), [("float32", True), ("bfloat16", False)])

@@ -1,16 +1,14 @@
 """What the folder of a pretrained model says of itself."""
 
 import shlex
-from typing import TYPE_CHECKING
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-if TYPE_CHECKING:
-    from uldscale.stages.pretrain import PretrainConfig
+from uldscale.stages.pretrain_config import PretrainConfig
 
 
 def model_card(
-    config: "PretrainConfig", job: str, images: int, fingerprint: str, vae: AutoencoderKL, unet: UNet2DConditionModel
+    config: PretrainConfig, job: str, images: int, fingerprint: str, vae: AutoencoderKL, unet: UNet2DConditionModel
 ) -> str:
     """Markdown: what is there, what it was trained on, and how to make it again."""
     return f"""# A small latent diffusion model
@@ -32,17 +30,17 @@ All settings are in `pretraining.json`. To make it again:
 """
 
 
-def _more_images(config: "PretrainConfig") -> str:
+def _more_images(config: PretrainConfig) -> str:
     mirrored = " and their mirror images" if config.mirror else ""
     views = f" in {config.views.count} views each (the autoencoder: in one)" if config.views.count > 1 else ""
     return mirrored + views
 
 
-def _autoencoder(config: "PretrainConfig") -> str:
+def _autoencoder(config: PretrainConfig) -> str:
     steps = config.vae.optimisation
     return f"that of {config.start}" if config.start else f"{steps.steps} steps of {steps.batch} images"
 
 
-def _denoiser(config: "PretrainConfig") -> str:
+def _denoiser(config: PretrainConfig) -> str:
     steps = config.unet.optimisation
     return f"{steps.steps} steps of {steps.batch} images" + (f" from that of {config.start}" if config.start else "")

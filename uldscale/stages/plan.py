@@ -102,9 +102,11 @@ def _extraction(cost: Cost, spec: StoreSpec, precision: Precision, gpu: str) -> 
 def _training(train: TrainConfig, spec: StoreSpec, images: int, workers: int, gpu: str) -> dict[str, str]:
     precision: Precision = "bfloat16" if train.engine.bf16 else "float32"
     steps = sum(train.of(stage).steps for stage in train.stages)
+    longest = max(train.of(stage).steps for stage in train.stages)
     step = train.batch * 2 * spec.row_bytes / spec.num_views
     return {
-        "schedule": f"{steps:,} steps of {train.batch} images in 2 views, {_rounds(train)} rounds of labels over {images:,} images",
+        "schedule": f"{steps:,} steps of {train.batch} images in 2 views, at most {longest * train.batch / images:.2g} epochs a stage, "
+        f"{_rounds(train)} rounds of labels over {images:,} images",
         "training": _spent(training_flops(train, spec, images), precision, gpu),
         "reading": f"{_bytes(steps * step)} in all, {_bytes(step)} a step; "
         f"{_bytes(step / workers * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",

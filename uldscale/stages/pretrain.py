@@ -7,73 +7,26 @@ in `<output>.partial`; `output` appears whole.
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any
 
 import safetensors.torch
 import torch
 import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from uldscale import files
-from uldscale.config import Settings
-from uldscale.data.index import DataConfig
 from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, Shares, generator
-from uldscale.diffusion.pretraining import UnetConfig, VaeConfig
 from uldscale.errors import ConfigError
-from uldscale.models.views import ViewConfig
 from uldscale.runtime.progress import Progress
 from uldscale.stages.model_card import model_card
+from uldscale.stages.pretrain_config import PretrainConfig
 from uldscale.stages.pretrain_images import kept, read_images, read_index, views_of
 
 _LINE_SECONDS = 10.0
 _SETTINGS = "pretraining.json"
 Draw = Callable[[torch.Generator], tuple[Tensor, ...]]
-
-
-class PretrainConfig(Settings):
-    """A small latent diffusion model and what it is trained on."""
-
-    output: str
-    """Local folder of the model."""
-    data: DataConfig
-    """Images; only the training split is used, and no annotation."""
-    vae: VaeConfig = VaeConfig()
-    unet: UnetConfig = UnetConfig()
-    start: str | None = None
-    """Folder of a model of this kind to go on from: its autoencoder stays as it is, its UNet learns. `vae` and the layers of
-    `unet` are then those of the model. None: both from nothing."""
-    mirror: bool = True
-    """Train on the mirror images as well."""
-    views: ViewConfig = ViewConfig(count=1)
-    """Views of each image that the UNet learns from; it knows turned images only when it has seen some."""
-    seed: int = 0
-    """Start weights, batches and noise."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Of the arithmetic; weights and moments are float32 in any case."""
-    shares: int = Field(1, ge=1)
-    """Parts of a batch that are computed side by side; the number of cores is best on a CPU that others use as well."""
-    checkpoint_steps: int = Field(250, ge=1)
-    """Steps between checkpoints."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        wanted = 2 ** (len(self.vae.channels) + len(self.unet.channels) - 2)
-        if self.data.size % wanted:
-            raise ValueError(f"data.size must be a multiple of {wanted} for these levels, got {self.data.size}")
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """What the weights depend on."""
-        return self.model_dump(mode="json", exclude={"output", "shares", "checkpoint_steps"})
-
-    def resumable(self) -> dict[str, Any]:
-        """What must stay the same when a run goes on: the UNet may get more or fewer steps."""
-        tree = self.identity()
-        del tree["unet"]["optimisation"]["steps"]
-        return tree
 
 
 def pretrain(config: PretrainConfig, job: str) -> str:
