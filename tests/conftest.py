@@ -15,7 +15,6 @@ stop_spinning()
 
 WITH_RAY = (
     "tests/runtime/",
-    "tests/test_cli.py",
     *(f"tests/stages/test_{name}.py" for name in ("bucket", "interruption", "many_nodes", "pipeline", "relabel")),
 )
 """Tests that start a Ray, by their places: one after the other, since its processes are more than enough for two cores."""

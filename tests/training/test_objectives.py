@@ -110,6 +110,18 @@ def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> No
     assert len(set(losses.values())) == 3
 
 
+@pytest.mark.parametrize("stage", Stage)
+def test_only_the_network_is_rounded(store: FeatureStore, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast losses of the same outputs are the same."""
+    batch, network = draw(store, stage, 0, 1), make_network(store)
+    outputs = network(batch.features)
+    monkeypatch.setattr(network, "forward", lambda features: outputs)
+    objective = Objective(network, stage, LossConfig())
+    wanted = objective(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert objective(batch) == wanted
+
+
 def test_labelled_points_follow_their_view(store: FeatureStore) -> None:
     batch = draw(store, Stage.D_ULD, 0, 1)
     network = make_network(store)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, Self, get_args
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -36,6 +37,10 @@ class Outputs(NamedTuple):
     """(B, 1, G, G); their sigmoid is the heatmap"""
     descriptors: Tensor
     """(B, D, G, G) of unit norm"""
+
+    def promoted(self) -> Self:
+        """The same in float32 at least."""
+        return type(self)(*(values.to(torch.promote_types(values.dtype, torch.float32)) for values in self))
 
 
 class Network(nn.Module):

@@ -40,8 +40,13 @@ class Objective(nn.Module):
         }[stage]
 
     def forward(self, batch: Batch) -> Losses:
-        """Losses of a batch: scalars by name."""
-        return self._losses(batch, self.network(batch.features))
+        """Losses of a batch: scalars by name.
+
+        The losses are in float32 at least: autocast would round products of coordinates, and labels on a grid of 64 were 0.11 cells off.
+        """
+        outputs = self.network(batch.features)
+        with torch.autocast(outputs.logits.device.type, enabled=False):
+            return self._losses(batch, outputs.promoted())
 
     def _bootstrap(self, batch: Batch, outputs: Outputs) -> Losses:
         """SiLK: correspondences between two views of one image supervise descriptors and detector."""
