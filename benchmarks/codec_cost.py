@@ -105,11 +105,11 @@ def measure(job: Job, index: ImageIndex, store: FeatureStore) -> dict[str, Any]:
     """Errors of ZeroShot on a store."""
     truth = Truth.of(index, job.data.size)
     assert truth is not None, "the job has no annotated test images"
-    protocol, rows, errors = truth.protocols[0], index.rows(), []
+    protocol, rows, errors = truth.protocols(None)[0], index.rows(), []
     for seed in SEEDS:
         points = np.full((len(index), job.zero_shot.landmarks, 2), np.nan, np.float32)
         points[rows] = Finder(job.zero_shot.updated(seed=seed), index, store, job.data.roi.border).points(rows)
-        errors.append(nme.evaluate(*truth.split(points * job.data.size), protocol, 0))
+        errors.append(nme.evaluate(*truth.split(points * truth.scale), protocol, 0))
     return {
         "bytes_per_image": store.spec.row_bytes,
         "protocol": protocol.name,

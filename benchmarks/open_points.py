@@ -36,7 +36,8 @@ SIDES = 600
 
 def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFolder) -> None:
     config = pipeline.job.train
-    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
+    yaw = index.yaw(np.arange(len(index)))
+    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
     Training(
         config=config,
         features=pipeline.job.extract.features,

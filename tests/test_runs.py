@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uldscale import files
 from uldscale.errors import ConfigError
 from uldscale.runs import RunFolder
 
@@ -181,7 +182,28 @@ def test_the_next_run_goes_on_behind_a_torn_line(run: RunFolder) -> None:
     again = RunFolder.create(run.root, SETTINGS, IDENTITY)
     again.log(event="x", step=2)
     assert [event["step"] for event in again.read_metrics()] == [1, 2]
-    assert len(Path(run.metrics).read_bytes().splitlines()) == 2
+
+
+def test_a_second_process_cuts_nothing_off(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running one may log between its look at the file and what it does about it."""
+    read = files.read_bytes
+
+    def read_before_the_other_logs(path: str) -> bytes:
+        content = read(path)
+        run.log(event="x", step=2)
+        return content
+
+    run.log(event="x", step=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read_bytes", read_before_the_other_logs)
+        run._end_torn_line()
+    assert [event["step"] for event in run.read_metrics()] == [1, 2]
+
+
+def test_a_round_that_was_made_again_counts_once(run: RunFolder) -> None:
+    for number, churn, stage in ((1, 0.5, "d_uld"), (2, 0.2, "d_uld"), (2, 0.1, "d_uld"), (3, 0.9, "d_uld_pp")):
+        run.log(event="relabel", stage=stage, round=number, churn=churn)
+    assert [(event["round"], event["churn"]) for event in run.rounds("d_uld")] == [(1, 0.5), (2, 0.1)]
 
 
 def test_seconds_are_booked_by_stage(run: RunFolder) -> None:

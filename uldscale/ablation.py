@@ -18,7 +18,9 @@ from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.stages.tables import title_of
 
-_SHOWN = r"nme\.[^.]+\.(forward|backward)|detection_rate|consistency_px|silhouette|pose_purity"
+_SHOWN = (
+    r"nme\.[^.]+\.(forward|backward)|detection_rate|consistency_px|silhouette|calinski_harabasz|pose_purity|pose_nmi"
+)
 
 
 class Ablation:
@@ -57,7 +59,7 @@ def spread(results: list[dict[str, Any]]) -> dict[str, Any]:
         {method: dict(_numbers(measures)) for method, measures in result["methods"].items()} for result in results
     ]
     methods = {
-        method: {name: _summary([run[method].get(name) for run in numbers]) for name in names}
+        method: {name: _summary([run.get(method, {}).get(name) for run in numbers]) for name in names}
         for method, names in numbers[0].items()
     }
     return {"methods": methods, "baselines": results[0]["baselines"]}
@@ -66,7 +68,8 @@ def spread(results: list[dict[str, Any]]) -> dict[str, Any]:
 def print_table(table: dict[str, Any]) -> None:
     """Print mean ± standard deviation of the numbers that the paper's tables show."""
     shown = Table(title=f"mean ± standard deviation of {table['seeds']} seeds; NME in %, lower is better")
-    names = [name for name in next(iter(table["methods"].values())) if re.fullmatch(_SHOWN, name)]
+    measured = dict.fromkeys(name for numbers in table["methods"].values() for name in numbers)
+    names = [name for name in measured if re.fullmatch(_SHOWN, name)]
     for heading in ("method", *(name.removeprefix("nme.").replace(".", " ") for name in names)):
         shown.add_column(heading, justify="left" if heading == "method" else "right")
     for method, numbers in table["methods"].items():

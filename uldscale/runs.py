@@ -50,7 +50,7 @@ class RunFolder:
                 )
         run.write_config(settings)
         run.write_environment()
-        run._drop_torn_line()
+        run._end_torn_line()
         return run
 
     @property
@@ -172,13 +172,22 @@ class RunFolder:
                 booked[event["stage"]] = round(booked.get(event["stage"], 0.0) + event["seconds"], 3)
         return booked
 
+    def rounds(self, stage: str) -> list[dict[str, Any]]:
+        """The events of a stage's rounds of labels, by number; of one that was made again after a kill the last."""
+        made = [event for event in self.read_metrics() if event["event"] == "relabel" and event["stage"] == stage]
+        return [event for _, event in sorted({event["round"]: event for event in made}.items())]
+
     def publish(self, method: str) -> None:
         """Copy a method's detector to `model`, config.json last: a folder with it is whole."""
-        files.copy_folder(self.method(method), self.model, last="config.json", without={"predictions.parquet"})
+        files.copy_folder(
+            self.method(method), self.model, last="config.json", without={"predictions.parquet", "probe.safetensors"}
+        )
 
-    def _drop_torn_line(self) -> None:
-        if os.path.exists(self.metrics):
-            os.truncate(self.metrics, files.read_bytes(self.metrics).rfind(b"\n") + 1)
+    def _end_torn_line(self) -> None:
+        """The next event begins a line of its own. Nothing is cut off: another process may be writing."""
+        if os.path.exists(self.metrics) and not files.read_bytes(self.metrics).endswith(b"\n"):
+            with open(self.metrics, "ab") as file:
+                file.write(b"\n")
 
 
 def _plain(value: Any) -> Any:

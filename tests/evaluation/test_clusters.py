@@ -87,7 +87,7 @@ def test_numbers_of_poses_do_not_matter():
 
 
 def test_a_single_pose_reaches_the_majority():
-    result = clusters.pose_agreement(np.zeros(13, dtype=int), YAW, limit=60, num_ranges=3)
+    result = clusters.pose_agreement(np.zeros(13, dtype=int), YAW, edges=(-60, -20, 20, 60))
     assert result.purity == result.majority
     assert result.normalised_mutual_information == 0
 
@@ -99,9 +99,3 @@ def test_an_empty_range_has_no_accuracy():
 def test_no_pose_with_yaw_is_refused():
     with pytest.raises(ValueError, match="none of 3 images"):
         clusters.pose_agreement(np.array([-1, 0, 0]), np.array([0, np.nan, np.nan]))
-
-
-def test_churn():
-    assert clusters.churn(np.array([0, 1, 2, 3, -1, 5]), np.array([0, 1, 1, 3, 4, -1])) == 0.25
-    assert clusters.churn(np.array([0, 1]), np.array([1, 0])) == 1
-    assert clusters.churn(np.array([-1]), np.array([2])) == 0

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from uldscale.evaluation import plots
@@ -127,3 +128,14 @@ def test_smoothing_keeps_the_level_to_the_ends():
     assert np.abs(smooth - curve).max() < 0.03
     assert smooth[200] == pytest.approx(curve[200])
     assert plots._smooth(np.array([2.0, 4.0])).tolist() == [2, 4]
+
+
+def test_curves_have_a_line_each_and_gaps():
+    whole = opened(plots.curves([1, 2, 3, 4], {"a": [0.1, 0.2, 0.3, 0.4], "b": [0.9, 0.9, 0.9, 0.9]}, "round", "share"))
+    torn = opened(
+        plots.curves([1, 2, 3, 4], {"a": [0.1, 0.2, 0.3, 0.4], "b": [0.9, None, None, 0.9]}, "round", "share")
+    )
+    for line in range(2):
+        colour = to_rgb(plots.LINES[line])
+        assert near(whole, colour).any()
+        assert near(torn, colour).sum() < near(whole, colour).sum() if line else True

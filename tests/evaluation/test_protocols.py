@@ -17,7 +17,15 @@ from uldscale.evaluation.protocols import normalisers, protocols_for, select_poi
             ],
         ),
         (5, [("5pt-300", 300, 10, "eye_centres"), ("5pt-all", None, 1, "eye_centres")]),
-        (9, [("9pt-300", 300, 10, "eye_centres"), ("9pt-all", None, 1, "eye_centres")]),
+        (
+            9,
+            [
+                ("9pt-300", 300, 10, "eye_centres"),
+                ("9pt-all", None, 1, "eye_centres"),
+                ("9pt-300-box", 300, 10, "box"),
+                ("9pt-all-box", None, 1, "box"),
+            ],
+        ),
         (98, [("98pt-300", 300, 10, "interocular_60_72"), ("98pt-all", None, 1, "interocular_60_72")]),
         (21, [("21pt-300", 300, 10, "box"), ("21pt-all", None, 1, "box")]),
     ],

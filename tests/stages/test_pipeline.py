@@ -49,8 +49,9 @@ def test_report_shows_every_method(whole: Pipeline) -> None:
     for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
         assert words in page
     assert page.count("data:image/jpeg;base64,") == len(METHODS) + 1
-    # Purity by range at the end and by round, two protocols, errors by yaw in both directions, raw accuracy, losses.
-    assert page.count("data:image/png;base64,") == 2 + 2 + 2 + 1 + 1
+    # Purity by range at the end and by round, two protocols, errors by yaw in both directions, raw accuracy, churn, losses.
+    assert page.count("data:image/png;base64,") == 2 + 2 + 2 + 1 + 1 + 1
+    assert [0 < event["pose_purity"] <= 1 for event in whole.run.rounds("d_uld_pp")] == [True] * 3
 
 
 def test_second_run_does_nothing(whole: Pipeline, content: Content) -> None:

@@ -42,7 +42,7 @@ def test_the_users_turn_is_no_lost_worker(kind: type[Relabeller], error: type[Ex
     """Too few keypoints are the user's turn; what Ray reports makes the workers start again, and give theirs once more."""
     runtime = RuntimeConfig()
     connect(runtime)
-    relabeller = kind(ClusterConfig(landmarks=3), RunFolder(str(tmp_path)), seed=0, keep_rounds=2)
+    relabeller = kind(ClusterConfig(landmarks=3), RunFolder(str(tmp_path)), seed=0, keep_rounds=2, yaw=np.zeros(40))
     with relabel_service(relabeller, kind.__name__, runtime) as service, pytest.raises(error) as raised:
         RelabelClient(service)(Stage.D_ULD, 0, None, NOTHING)
     assert isinstance(raised.value, RayTaskError) == (error is RayTaskError)

@@ -76,7 +76,8 @@ def training_in(store: FeatureStore) -> Callable[..., Training]:
     def make(folder: Path, config: TrainConfig = CONFIG) -> Training:
         run = RunFolder(str(folder))
         folder.mkdir(exist_ok=True)
-        relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
+        yaw = np.linspace(-80, 80, ROWS)
+        relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
         rows = np.arange(ROWS - 2)
         return Training(config, FeatureConfig(), run, store, rows, relabeller, border=0.1, device=torch.device("cpu"))
 

@@ -159,9 +159,19 @@ class ImageIndex:
         pixels = np.full((len(rows), count, 2), np.nan)
         known = own.is_valid().to_numpy(False)
         pixels[known] = own.flatten().to_numpy(False).reshape(known.sum(), count, 2)
-        boxes = self.table["roi"].combine_chunks().take(pa.array(rows)).flatten().to_numpy(False).reshape(-1, 1, 4)
-        sides = boxes[..., 2:] - boxes[..., :2]
-        return np.asarray((pixels - boxes[..., :2]) / np.where(sides > 0, sides, np.nan), np.float32)
+        corners, sides = self._regions(rows)
+        return np.asarray((pixels - corners[:, None]) / sides[:, None], np.float32)
+
+    def proportions(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, 2) width and height of the region that a crop shows, as shares of the longer one; NaN where there is none."""
+        _, sides = self._regions(rows)
+        return np.asarray(sides / sides.max(-1, keepdims=True), np.float32)
+
+    def _regions(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """First corners and sides (n, 2) of the regions in pixels of the images; sides of none are NaN."""
+        boxes = self.table["roi"].combine_chunks().take(pa.array(rows)).flatten().to_numpy(False).reshape(-1, 4)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        return boxes[:, :2], np.where(sides > 0, sides, np.nan)
 
     def yaw(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n,) degrees, NaN where there is none."""

@@ -1,5 +1,6 @@
-"""Quality of clusters without landmarks: separation of descriptors, poses against yaw, change between rounds."""
+"""Quality of clusters without landmarks: separation of descriptors, poses against yaw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEPARATION_SAMPLE = 5000
+YAW_RANGES = (-90.0, -54.0, -18.0, 18.0, 54.0, 90.0)
+"""Edges in degrees of the ranges that poses are mapped to (paper, Figure 7: five)."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ def separation(descriptors: NDArray[np.floating], labels: NDArray[np.integer], s
 
 
 def pose_agreement(
-    poses: NDArray[np.integer], yaw: NDArray[np.floating], limit: float = 90.0, num_ranges: int = 5
+    poses: NDArray[np.integer], yaw: NDArray[np.floating], edges: Sequence[float] = YAW_RANGES
 ) -> PoseAgreement:
-    """Agreement of poses (n,), -1 for none, with yaw (n,) in degrees cut into equal ranges from -limit to limit.
+    """Agreement of poses (n,), -1 for none, with yaw (n,) in degrees cut into ranges.
 
-    Yaw beyond the limit belongs to the outermost range; images without pose or yaw are left out. Raises ValueError when
+    Yaw beyond the last edges belongs to the outermost range; images without pose or yaw are left out. Raises ValueError when
     none is left.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -68,7 +71,7 @@ def pose_agreement(
     known = (poses >= 0) & np.isfinite(yaw)
     if not known.any():
         raise ValueError(f"none of {len(poses)} images has both a pose and a yaw")
-    edges = np.linspace(-limit, limit, num_ranges + 1)
+    num_ranges = len(edges) - 1
     ranges = np.clip(np.searchsorted(edges, yaw[known], side="right") - 1, 0, num_ranges - 1)
     _, cluster = np.unique(poses[known], return_inverse=True)
     table = np.zeros((cluster.max() + 1, num_ranges), dtype=np.int64)
@@ -78,19 +81,10 @@ def pose_agreement(
         majority=float(table.sum(axis=0).max() / table.sum()),
         normalised_mutual_information=float(normalized_mutual_info_score(ranges, cluster)),
         adjusted_rand=float(adjusted_rand_score(ranges, cluster)),
-        edges=tuple(edges.tolist()),
+        edges=tuple(edges),
         accuracy=_accuracy_per_range(table),
         num_images=int(table.sum()),
     )
-
-
-def churn(old: NDArray[np.integer], new: NDArray[np.integer]) -> float:
-    """Share of items whose label changed between rounds, among those with a label (>= 0) in both; 0 without any.
-
-    Renumbered clusters count as changed: that they are not renumbered is what the number shows.
-    """
-    known = (old >= 0) & (new >= 0)
-    return float(np.mean(old[known] != new[known])) if known.any() else 0.0
 
 
 def _accuracy_per_range(table: NDArray[np.int64]) -> tuple[float | None, ...]:

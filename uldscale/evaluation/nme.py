@@ -3,7 +3,7 @@
 A linear regressor is fitted on training images and measured on test images. Distances are divided by a length of the
 image (`normalisers`), averaged over points, then over images, then over draws of training images; all in per cent.
 
-Legend: n images, K landmarks, P annotated points. Points are pixels of the crop, (n, K, 2) or (n, P, 2), NaN = missing.
+Legend: n images, K landmarks, P annotated points. Points are pixels, (n, K, 2) or (n, P, 2), NaN = missing.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ __all__ = [
     "detection_rate",
     "evaluate",
     "mean_shape",
+    "measurable",
     "normalisers",
     "protocols_for",
     "select_points",
@@ -98,7 +99,7 @@ def evaluate(
     """
     train = _annotated(predicted_train, truth_train, protocol)
     annotated = _annotated(predicted_test, truth_test, protocol)
-    test = annotated.take(np.flatnonzero(annotated.lengths >= MIN_NORMALISER_PX))
+    test = _measured(annotated)
     if len(train.rows) == 0 or len(test.rows) == 0:
         raise ValueError(f"{protocol.name} wants annotated images, got {len(train.rows)} and {len(test.rows)} of them")
     draws = [train.take(rows) for rows in _draws(len(train.rows), protocol, seed)]
@@ -122,6 +123,11 @@ def evaluate(
         per_image_forward=tuple(per_image.tolist()),
         per_image_backward=tuple(per_image_backward.tolist()),
     )
+
+
+def measurable(truth_test: NDArray[np.floating], protocol: Protocol) -> bool:
+    """Whether any test image has the protocol's normaliser."""
+    return len(_measured(_annotated(np.zeros((len(truth_test), 1, 2)), truth_test, protocol)).rows) > 0
 
 
 def mean_shape(
@@ -156,6 +162,10 @@ def _annotated(predicted: NDArray[np.floating], truth: NDArray[np.floating], pro
     landmarks, points = _whole_points(predicted), _whole_points(select_points(truth, protocol))
     images = _Images(landmarks, points, normalisers(points, protocol.normaliser), np.arange(len(points)))
     return images.take(np.flatnonzero(np.isfinite(points).any(axis=(1, 2))))
+
+
+def _measured(annotated: _Images) -> _Images:
+    return annotated.take(np.flatnonzero(annotated.lengths >= MIN_NORMALISER_PX))
 
 
 def _whole_points(points: NDArray[np.floating]) -> Points:

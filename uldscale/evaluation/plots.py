@@ -23,7 +23,7 @@ CURVE_DPI = 160
 INK = "#1f2933"
 QUIET = "#7b8794"
 GRID = "#e4e9ee"
-LINES = ("#2563eb", "#e8590c", "#0d9488", "#c026d3", "#ca8a04", "#64748b")
+LINES = ("#2563eb", "#e8590c", "#0d9488", "#c026d3", "#ca8a04", "#64748b", "#65a30d", "#1f2933")
 VIVID = ("#ff2d3d", "#00d65b", "#3d8bff", "#ffd60a", "#ff4df2", "#00e5ff", "#ff8a00", "#a56bff", "#b6ff00", "#ffb3d1")
 NUMBERED = 12  # with more landmarks, numbers on the picture would hide the object
 GAP = 6
@@ -111,6 +111,19 @@ def ced(forward: Mapping[str, Sequence[float]], backward: Mapping[str, Sequence[
         finish(axes, title, f"{of}, best first", "mean error so far, %")
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         axes.set_ylim(bottom=0)
+    return png(figure)
+
+
+def curves(places: Sequence[float], lines: Mapping[str, Sequence[float | None]], x: str, y: str) -> bytes:
+    """Lines over places; None is a gap. `x` and `y` name the axes."""
+    figure = Figure(figsize=(10, 3.4), dpi=CURVE_DPI, layout="constrained")
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(lines.items()):
+        heights = [np.nan if value is None else value for value in values]
+        axes.plot(places, heights, "o-", ms=3, lw=1.6, color=LINES[number % len(LINES)], label=name)
+    finish(axes, "", x, y)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return png(figure)
 
 

@@ -35,17 +35,17 @@ class Protocol:
     """36-45: outer eye corners (SAIC, CGB); 41-46: lower lids (KeypointsToLandmarks, UnsupervisedLandmarks); 60-72: outer eye
     corners of 98 points (WFLW)."""
     ridge_forward: float = 0.01
-    """As UnsupervisedLandmarks and CGB for all data sets."""
+    """As UnsupervisedLandmarks and CGB for all data sets; KeypointsToLandmarks has 0.001 on MAFL and 0.1 on LS3D-W."""
     ridge_backward: float = 0.01
-    """As UnsupervisedLandmarks and CGB for all data sets."""
+    """As UnsupervisedLandmarks and CGB for all data sets; KeypointsToLandmarks has 0.1."""
 
 
 def protocols_for(num_points: int) -> list[Protocol]:
     """The protocols that `num_points` annotated points allow: the one for curves, the one for headlines, then others.
 
     68 points: `68pt-300`, `5pt-all`, and with the other normalisers `68pt-300-lids`, `68pt-300-box`; n others: `<n>pt-300`
-    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser; 98 (WFLW) have
-    their outer eye corners; any other number has the square root of the area of the points' box.
+    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, for 9 also the box
+    (`-box`, as CGB); 98 (WFLW) have their outer eye corners; any other number has the square root of the area of the points' box.
     """
     if num_points == 68:
         return [
@@ -57,7 +57,9 @@ def protocols_for(num_points: int) -> list[Protocol]:
     points: Literal["all", "5"] = "5" if num_points == 5 else "all"
     lengths: dict[int, Normaliser] = {5: "eye_centres", 9: "eye_centres", 98: "interocular_60_72"}
     normaliser = lengths.get(num_points, "box")
-    return [_drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)]
+    found = [_drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)]
+    boxed = [_drawn("9pt-300-box", "all", "box"), _whole("9pt-all-box", "all", "box")]
+    return found + boxed if num_points == 9 else found
 
 
 def select_points(truth: NDArray[np.floating], protocol: Protocol) -> NDArray[np.float64]:

@@ -5,18 +5,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from uldscale import files
+from uldscale.clustering.two_stage import Clustering
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
-from uldscale.errors import IncompleteError
+from uldscale.errors import ConfigError, IncompleteError
 from uldscale.evaluation import accuracy, clusters, consistency, nme
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.stages import zero_shot
 from uldscale.stages.locate import PREDICTIONS, PROBE
-from uldscale.training.schedule import Stage
+from uldscale.training.schedule import CLUSTERING, Stage
 
 Points = NDArray[np.float32]
 
@@ -31,34 +33,52 @@ METHODS = (
 """The methods that a run can have of its own, in the order of the paper's tables; those of peers come after them."""
 
 
+_WITH_POSES = {stage.value for stage, kind in CLUSTERING.items() if kind is Clustering.TWO_STAGE}
+
+CONSISTENCY_SIDE = 128
+"""Side in pixels of the crop in which consistency is told, whatever the size of the run's crops (paper, Table 4)."""
+
+
 class EvaluateConfig(Settings):
     """Settings of the measures."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Draws the images on which regressors are fitted."""
+    shown: tuple[str, ...] | None = None
+    """Names of the protocols in tables and curves; errors by yaw are of the first. None: the first two that the annotation allows."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Annotated landmarks in pixels of the crop, with the rows that have them."""
+    """Annotated landmarks, with the rows that have them."""
 
     train: NDArray[np.int64]
     test: NDArray[np.int64]
     points: NDArray[np.float32]
-    """(N, P, 2), NaN where there is none."""
+    """(N, P, 2) pixels, NaN where there is none."""
+    scale: NDArray[np.float32]
+    """(N, 1, 2) pixels of a unit coordinate, in the proportions of the image: the longer side of a crop counts as its `size`."""
 
     @classmethod
     def of(cls, index: ImageIndex, size: int) -> "Truth | None":
         """The truth of an index, or None when it has no test images with landmarks."""
-        points = index.landmarks(np.arange(len(index))) * size
+        rows = np.arange(len(index))
+        scale = size * index.proportions(rows)[:, None]
+        points = index.landmarks(rows) * scale
         known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
         train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
-        return cls(train, test, points) if len(train) and len(test) else None
+        return cls(train, test, points, scale) if len(train) and len(test) else None
 
-    @property
-    def protocols(self) -> list[nme.Protocol]:
-        """How errors are measured."""
-        return nme.protocols_for(self.points.shape[1])
+    def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
+        """How errors are measured, those that are shown first. Raises ConfigError when one of them is not among them."""
+        known = {protocol.name: protocol for protocol in nme.protocols_for(self.points.shape[1])}
+        if unknown := set(shown or ()) - known.keys():
+            raise ConfigError(
+                f"evaluate.shown: {self.points.shape[1]} annotated points have no protocol {min(unknown)!r}; "
+                f"there are {', '.join(known)}"
+            )
+        first = shown if shown is not None else list(known)[:2]
+        return [known[name] for name in dict.fromkeys([*first, *known])]
 
     def split(self, points: NDArray[np.float32]) -> tuple[Points, Points, Points, Points]:
         """Predicted and annotated points of the training images, then those of the test images."""
@@ -74,12 +94,20 @@ def methods_of(run: RunFolder) -> list[str]:
 
 
 def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolder, dataset: str) -> dict[str, Any]:
-    """All measures of all methods that have predictions; writes and returns result.json. `size`: pixels of the crop."""
+    """All measures of all methods that have predictions; writes and returns result.json. `size`: pixels of the crop.
+
+    A protocol whose normaliser no image has is left out, and named in the result. Raises ConfigError for an unknown protocol.
+    """
     truth = Truth.of(index, size)
-    judge = _Judge(config.seed, index, size, run, truth)
+    protocols = [] if truth is None else truth.protocols(config.shown)
+    usable = [protocol for protocol in protocols if truth and nme.measurable(truth.points[truth.test], protocol)]
+    judge = _Judge(config.seed, index, run, truth, usable)
+    shown = usable[:2] if config.shown is None else [protocol for protocol in usable if protocol.name in config.shown]
     result = {
         "methods": {method: judge(method) for method in methods_of(run)},
-        "baselines": {} if truth is None else {"mean_shape": _mean_shape(config, truth)},
+        "baselines": {"mean_shape": judge.mean_shape()} if usable else {},
+        "shown": [protocol.name for protocol in shown],
+        "without_normaliser": [protocol.name for protocol in protocols if protocol not in usable],
         "dataset": {
             "name": dataset,
             "train_images": len(index.rows("train")),
@@ -106,27 +134,34 @@ def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArra
 class _Judge:
     seed: int
     index: ImageIndex
-    size: int
     run: RunFolder
     truth: Truth | None
+    protocols: list[nme.Protocol]
 
     def __call__(self, method: str) -> dict[str, Any]:
         """Every measure that the method's files and the annotations allow."""
         points, poses = landmarks_of(self.index, self.run, method)
         measures: dict[str, Any] = {
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
-            **({} if self.truth is None else self._errors(points * self.size, self.truth)),
-            **self._poses(poses),
+            **(self._errors(points * self.truth.scale, self.truth) if self.truth and self.protocols else {}),
+            **(self._poses(poses) if method in _WITH_POSES else {}),
             **self._probed(method, points),
         }
         churn = self._churn(method)
         return {**measures, "churn": churn} if churn else measures
 
+    def mean_shape(self) -> dict[str, float]:
+        """Forward NME of the mean shape by protocol."""
+        truth = self.truth
+        assert truth is not None
+        train, test = truth.points[truth.train], truth.points[truth.test]
+        return {protocol.name: nme.mean_shape(train, test, protocol, self.seed) for protocol in self.protocols}
+
     def _errors(self, points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
         """NME by protocol, that of the first by yaw, and the accuracy of raw landmarks."""
         split = truth.split(points)
-        results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in truth.protocols}
-        headline = truth.protocols[0]
+        results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in self.protocols}
+        headline = self.protocols[0]
         bins = nme.by_yaw(results[headline.name], self.index.yaw(truth.test))
         hits = accuracy.hungarian_accuracy(*split, headline.normaliser)
         return {
@@ -136,12 +171,13 @@ class _Judge:
         }
 
     def _poses(self, poses: NDArray[np.int64]) -> dict[str, Any]:
-        """Agreement of poses with yaw, where there are both."""
+        """Agreement of poses with yaw, where there is yaw."""
         rows = self.index.judged()
-        if not (poses.any() and np.isfinite(self.index.yaw(rows)).any()):
+        if not np.isfinite(self.index.yaw(rows)).any():
             return {}
         agreement = clusters.pose_agreement(poses[rows], self.index.yaw(rows))
-        return {"pose_purity": agreement.purity, "poses": agreement.to_json()}
+        measures = {"pose_purity": agreement.purity, "pose_nmi": agreement.normalised_mutual_information}
+        return {**measures, "poses": agreement.to_json()}
 
     def _probed(self, method: str, points: NDArray[np.float32]) -> dict[str, Any]:
         """Consistency under the store's own random similarity, and how well descriptors of landmarks keep apart."""
@@ -152,7 +188,7 @@ class _Judge:
         # In a mirrored view left and right change places.
         turned = np.linalg.det(probe.matrices) > 0
         moves = consistency.consistency(
-            points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], self.size
+            points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], CONSISTENCY_SIDE
         )
         found = np.isfinite(probe.descriptors).all(-1)
         # A landmark is the same in every pose, so its descriptors of all poses are one cluster.
@@ -167,12 +203,4 @@ class _Judge:
 
     def _churn(self, method: str) -> list[float]:
         """Share of labels that changed, from round to round of the method's training."""
-        events = [event for event in self.run.read_metrics() if event["event"] == "relabel"]
-        return [event["churn"] for event in events if event.get("stage") == method and "churn" in event]
-
-
-def _mean_shape(config: EvaluateConfig, truth: Truth) -> dict[str, Any]:
-    return {
-        protocol.name: nme.mean_shape(truth.points[truth.train], truth.points[truth.test], protocol, config.seed)
-        for protocol in truth.protocols
-    }
+        return [event["churn"] for event in self.run.rounds(method) if "churn" in event]

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.exceptions import RayTaskError
 
-from uldscale.clustering.two_stage import ClusterConfig
+from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.errors import UserError
+from uldscale.evaluation.clusters import pose_agreement
 from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
 from uldscale.runtime import environment, telemetry
@@ -27,8 +30,12 @@ from uldscale.training.schedule import CLUSTERING, Stage
 class Relabeller:
     """Makes rounds of pseudo-labels and keeps them in a folder; a plain object, which the service wraps in an actor."""
 
-    def __init__(self, config: ClusterConfig, run: RunFolder, *, seed: int, keep_rounds: int) -> None:
+    def __init__(
+        self, config: ClusterConfig, run: RunFolder, *, seed: int, keep_rounds: int, yaw: NDArray[np.floating]
+    ) -> None:
+        """`yaw` (N,) of all rows in degrees, NaN where unknown, never enters a label: it says how good poses are."""
         self._config, self._run, self._seed, self._keep_rounds = config, run, seed, keep_rounds
+        self._yaw = yaw
         self._parts: dict[int, Keypoints] = {}
 
     def add(self, part: int, keypoints: Keypoints) -> None:
@@ -45,11 +52,21 @@ class Relabeller:
         in_use = {position.round for position in checkpoints.all_of(self._run.checkpoints)}
         prune(self._run.labels, self._keep_rounds, in_use)
         figures = _figures(table, before, keypoints)
+        if CLUSTERING[stage] is Clustering.TWO_STAGE:
+            figures |= self._pose_figures(table)
         self._run.log(event="relabel", stage=stage.value, round=number, **figures)
         telemetry.record("uldscale_relabel_round", number)
         telemetry.record("uldscale_relabel_seconds", time.monotonic() - start)
         telemetry.record("uldscale_keypoints_per_image", figures["keypoints_per_image"])
         telemetry.record("uldscale_label_churn_ratio", figures.get("churn", 1.0))
+
+    def _pose_figures(self, table: LabelTable) -> dict[str, Any]:
+        """How far poses agree with yaw (paper, Figure 7); nothing where no yaw is known."""
+        yaw = self._yaw[: len(table.poses)]
+        if not (np.isfinite(yaw) & (table.poses >= 0)).any():
+            return {}
+        agreement = pose_agreement(table.poses.astype(int), yaw)
+        return {"pose_purity": round(agreement.purity, 5), "pose_accuracy": agreement.accuracy}
 
     def labels(self, number: int) -> LabelTable:
         """The labels of a round."""
@@ -62,9 +79,9 @@ class Relabeller:
         return self.labels(number)
 
 
-def _figures(table: LabelTable, previous: LabelTable | None, keypoints: Keypoints) -> dict[str, float]:
+def _figures(table: LabelTable, previous: LabelTable | None, keypoints: Keypoints) -> dict[str, Any]:
     images = len(keypoints.rows)
-    figures = {
+    figures: dict[str, Any] = {
         "keypoints_per_image": round(len(keypoints.row) / images, 3),
         "labels_per_image": round(len(table.row) / images, 3),
         "distance": round(float(table.distance.mean()), 5),

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from itertools import pairwise
@@ -16,8 +15,7 @@ from PIL import Image
 from uldscale import files
 from uldscale.data.index import ImageIndex
 from uldscale.evaluation import bars, plots
-from uldscale.evaluation.clusters import pose_agreement
-from uldscale.labels import LabelTable, rounds
+from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
 from uldscale.stages.evaluate import landmarks_of
 from uldscale.stages.tables import MEASURES, measured, protocols, rows, title_of
@@ -54,6 +52,7 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
         name=name,
         dataset=result["dataset"],
         protocols=protocols(result),
+        without_normaliser=result["without_normaliser"],
         rows=rows(result),
         measures=list(MEASURES.values()),
         measured=measured(result),
@@ -71,6 +70,7 @@ def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, An
         sections.append(_poses(index, size, run, result))
     if protocols(result):
         sections += [_ced(result), _by_yaw(result), _accuracy(result)]
+    sections.append(_labels(run, result))
     curves = plots.loss_curves([event for event in run.read_metrics() if event["event"] == "step"])
     sections.append(Section("Losses", "One panel a stage.", [_figure("losses by step", curves)]))
     return [section for section in sections if section.figures]
@@ -101,30 +101,34 @@ def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
 def _poses(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> Section:
     note = "Each row is one pose cluster of D-ULD++: images whose landmark heatmaps have similar codes."
     figures = [_pose_rows(index, size, run)]
-    agreements = {name: method["poses"] for name, method in result["methods"].items() if "poses" in method}
+    agreements = {title_of(name): method["poses"] for name, method in result["methods"].items() if "poses" in method}
     if agreements:
-        edges = next(iter(agreements.values()))["edges"]
-        ranges = [f"{low:.0f}° to {high:.0f}°" for low, high in pairwise(edges)]
-        shares = {title_of(name): agreement["accuracy"] for name, agreement in agreements.items()}
-        figures.append(
-            _figure("share of images in poses of their own range", bars.grouped(ranges, shares, "yaw", "share"))
-        )
-        if by_round := _accuracy_by_round(index, run):
-            caption = "the same of training images, by round of labels"
-            figures.append(_figure(caption, bars.grouped(ranges, by_round, "yaw", "share")))
+        shares = {name: agreement["accuracy"] for name, agreement in agreements.items()}
+        picture = bars.grouped(_ranges(), shares, "yaw", "share")
+        figures.append(_figure("share of images in poses of their own range", picture))
+    rounds = [event for event in run.rounds(Stage.D_ULD_PP) if "pose_purity" in event]
+    if rounds:
+        lines = dict(zip(_ranges(), zip(*(event["pose_accuracy"] for event in rounds), strict=True), strict=True))
+        lines["all (purity)"] = tuple(event["pose_purity"] for event in rounds)
+        picture = plots.curves([event["round"] for event in rounds], lines, "round of labels", "share")
+        figures.append(_figure("the same of training images, by round of labels", picture))
     return Section("Pose clusters", note, figures)
 
 
-def _accuracy_by_round(index: ImageIndex, run: RunFolder) -> dict[str, Sequence[float | None]]:
-    """How pose labels agree with yaw in the rounds of D-ULD++ that are still on disk (paper, Figure 7); empty without yaw."""
-    rows = index.rows("train")
-    yaw = index.yaw(rows)
-    if not np.isfinite(yaw).any():
-        return {}
-    relabelled = (event for event in run.read_metrics() if event["event"] == "relabel")
-    ours = {event["round"] for event in relabelled if event["stage"] == Stage.D_ULD_PP}
-    tables = [LabelTable.read(run.labels, number) for number in rounds(run.labels) if number in ours]
-    return {f"round {table.round}": pose_agreement(table.poses[rows].astype(int), yaw).accuracy for table in tables}
+def _ranges() -> list[str]:
+    return [f"{low:.0f}° to {high:.0f}°" for low, high in pairwise(YAW_RANGES)]
+
+
+def _labels(run: RunFolder, result: dict[str, Any]) -> Section:
+    """How labels settle."""
+    churn = {title_of(name): method["churn"] for name, method in result["methods"].items() if "churn" in method}
+    longest = max((len(values) for values in churn.values()), default=0)
+    lines = {name: [*values, *[None] * (longest - len(values))] for name, values in churn.items()}
+    figures = [_figure("by round", plots.curves(range(1, longest + 1), lines, "round of the stage", "share"))]
+    note = (
+        "Share of pseudo-labels that changed from one round to the next; those of Mallis(D) are numbered anew in each."
+    )
+    return Section("Label churn", note, figures if churn else [])
 
 
 def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:

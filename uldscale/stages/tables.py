@@ -17,10 +17,11 @@ TITLES = {
 }
 MEASURES = {
     "detection_rate": "detection rate",
-    "consistency_px": "consistency, px",
+    "consistency_px": "consistency, px of 128",
     "silhouette": "silhouette",
     "calinski_harabasz": "Calinski-Harabasz",
     "pose_purity": "pose purity",
+    "pose_nmi": "pose NMI",
 }
 """Those that need no annotated points."""
 
@@ -43,8 +44,9 @@ def title_of(method: str) -> str:
 
 
 def protocols(result: dict[str, Any]) -> list[str]:
-    """Names of the two evaluation protocols that tables show; result.json may have more."""
-    return list(next(iter(result["methods"].values())).get("nme", {}))[:2]
+    """Names of the protocols that tables and curves show; result.json may have more."""
+    shown: list[str] = result["shown"]
+    return shown
 
 
 def measured(result: dict[str, Any]) -> list[Row]:
@@ -89,5 +91,7 @@ def print_summary(result: dict[str, Any], report: str | None) -> None:
         table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
     console = Console()
     console.print(table)
+    if missing := result["without_normaliser"]:
+        console.print(f"not measured, since no test image has the normaliser: {', '.join(missing)}")
     if report:
         console.print(f"report: {report}", soft_wrap=True)

@@ -38,7 +38,8 @@ def train(
     if _finished(config, run):
         return
     connect(runtime)
-    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds)
+    yaw = index.yaw(np.arange(len(index)))
+    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
     plan = {
         "config": config.model_dump(mode="json"),
         "features": features.model_dump(mode="json"),

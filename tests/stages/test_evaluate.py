@@ -1,0 +1,69 @@
+"""Measures of a run: in which proportions, by which protocols."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from uldscale import files
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.errors import ConfigError
+from uldscale.job import Job
+from uldscale.pipeline import Pipeline
+from uldscale.predictions import Predictions
+from uldscale.stages.evaluate import Truth, evaluate
+from uldscale.stages.locate import PREDICTIONS
+
+DATA = {"kind": "faces3d", "train": 12, "test": 6, "size": 64}
+
+
+@pytest.fixture(scope="module")
+def index() -> ImageIndex:
+    return ImageIndex.build(DataConfig.model_validate(DATA))
+
+
+def changed(index: ImageIndex, column: str, values: list[Any]) -> ImageIndex:
+    place = index.table.schema.get_field_index(column)
+    return ImageIndex(index.table.set_column(place, column, pa.array(values, index.table.schema.field(column).type)))
+
+
+def result_of(index: ImageIndex, folder: Path, **settings: Any) -> dict[str, Any]:
+    """That of a method whose landmarks are every seventh annotated point."""
+    job = {"name": "x", "output": str(folder), "data": DATA, "evaluate": settings}
+    pipeline = Pipeline(Job.model_validate(job))
+    index.write(pipeline.run.index)
+    ids = [index.row(int(row)).id for row in index.rows()]
+    points = index.landmarks(index.rows())[:, ::7]
+    Predictions(ids, points, np.zeros(len(ids), np.int64)).write(files.join(pipeline.run.method("other"), PREDICTIONS))
+    return evaluate(pipeline.job.evaluate, index, 64, pipeline.run, "x")
+
+
+def test_errors_are_in_the_proportions_of_the_image(index: ImageIndex) -> None:
+    """A crop of a region that is no square is stretched, but a pixel of the image is as long across as down."""
+    flat = changed(index, "roi", [[8.0, 0.0, 56.0, 24.0]] * len(index))
+    truth = Truth.of(flat, 128)
+    assert truth is not None
+    pixels = index.landmarks(np.arange(len(index))) * 64
+    np.testing.assert_allclose(truth.points, (pixels - [8, 0]) * 128 / 48, rtol=1e-4, atol=1e-3)
+    square = Truth.of(index, 128)
+    assert square is not None
+    assert (square.scale == 128).all()
+
+
+def test_a_protocol_without_normaliser_is_named_and_the_others_are_measured(index: ImageIndex, tmp_path: Path) -> None:
+    points = index.landmarks(np.arange(len(index))) * 64
+    points[index.rows("test"), 36] = np.nan
+    result = result_of(changed(index, "landmarks", points.reshape(len(index), -1).tolist()), tmp_path)
+    assert result["without_normaliser"] == ["68pt-300", "5pt-all"]
+    assert list(result["methods"]["other"]["nme"]) == result["shown"] == ["68pt-300-lids", "68pt-300-box"]
+    assert set(result["baselines"]["mean_shape"]) == {"68pt-300-lids", "68pt-300-box"}
+
+
+def test_settings_say_what_is_shown(index: ImageIndex, tmp_path: Path) -> None:
+    result = result_of(index, tmp_path / "a", shown=["68pt-300-box"])
+    assert result["shown"] == ["68pt-300-box"]
+    assert len(result["methods"]["other"]["nme"]) == 4
+    with pytest.raises(ConfigError, match="no protocol '9pt-all'; there are 68pt-300, 5pt-all"):
+        result_of(index, tmp_path / "b", shown=["9pt-all"])
