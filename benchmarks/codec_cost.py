@@ -105,10 +105,13 @@ def measure(job: Job, index: ImageIndex, store: FeatureStore) -> dict[str, Any]:
     """Errors of ZeroShot on a store."""
     truth = Truth.of(index, job.data.size)
     assert truth is not None, "the job has no annotated test images"
+    landmarks = job.train.clusters.landmarks
     protocol, rows, errors = truth.protocols(None)[0], index.rows(), []
     for seed in SEEDS:
-        points = np.full((len(index), job.zero_shot.landmarks, 2), np.nan, np.float32)
-        points[rows] = Finder(job.zero_shot.updated(seed=seed), index, store, job.data.roi.border).points(rows)
+        points = np.full((len(index), landmarks, 2), np.nan, np.float32)
+        points[rows] = Finder(job.zero_shot.updated(seed=seed), landmarks, index, store, job.data.roi.border).points(
+            rows
+        )
         errors.append(nme.evaluate(*truth.split(points * truth.scale), protocol, 0))
     return {
         "bytes_per_image": store.spec.row_bytes,

@@ -38,3 +38,10 @@ def test_object_store() -> None:
     files.remove("memory://bucket/a")
     assert not files.exists("memory://bucket/a/x")
     files.remove("memory://bucket/a")
+
+
+def test_two_colons_are_part_of_a_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "a::b.png")
+    files.write_bytes(path, b"1")
+    assert files.read_bytes(path) == b"1"
+    assert files.names(str(tmp_path)) == ["a::b.png"]

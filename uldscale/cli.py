@@ -124,11 +124,14 @@ def predict(
     boxes: Annotated[
         str | None, typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file")
     ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="folder or hub id of the diffusion model, if it has moved since training")
+    ] = None,
 ) -> None:
     """Find landmarks on images."""
     from uldscale.stages.predict import predict as find
 
-    find(model, images, as_json=json, overlay=overlay, boxes=boxes)
+    find(model, images, as_json=json, overlay=overlay, boxes=boxes, backbone=backbone)
 
 
 @app.command()

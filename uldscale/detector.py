@@ -24,10 +24,10 @@ from torch import Tensor
 from uldscale import files
 from uldscale.clustering.two_stage import Clusters, assign_poses
 from uldscale.config import Settings, validate
-from uldscale.data.images import crop, decode
+from uldscale.data.images import BrokenImage, crop, decode
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
-from uldscale.errors import ModelError
+from uldscale.errors import DataError, ModelError
 from uldscale.models.keypoints import KeypointConfig, inside_border
 from uldscale.models.landmarks import locate
 from uldscale.models.network import Network, NetworkConfig
@@ -74,8 +74,11 @@ class LandmarkDetector:
         self._backbone: Backbone | None = None
 
     @classmethod
-    def load(cls, folder: str, device: str = "cpu") -> "LandmarkDetector":
-        """The detector in a model folder. Raises ModelError when the folder is not one."""
+    def load(cls, folder: str, device: str = "cpu", backbone: str | None = None) -> "LandmarkDetector":
+        """The detector in a model folder. `backbone` says where its diffusion model is now, if not where it was in training.
+
+        Raises ModelError when the folder is not one.
+        """
         if not files.exists(files.join(folder, "config.json")):
             raise ModelError(
                 f"{folder!r} is not a model folder (no config.json); give the model/ folder of a finished run"
@@ -83,6 +86,10 @@ class LandmarkDetector:
         config = validate(
             DetectorConfig, files.read_json(files.join(folder, "config.json")), files.join(folder, "config.json")
         )
+        if backbone is not None:
+            features = config.features
+            moved = features.updated(backbone=features.backbone.updated(model=backbone))
+            config = config.updated(features=moved)
         weights = safetensors.torch.load(files.read_bytes(files.join(folder, "network.safetensors")))
         codec = safetensors.numpy.load(files.read_bytes(files.join(folder, "codec.safetensors")))
         clusters = safetensors.numpy.load(files.read_bytes(files.join(folder, "clusters.safetensors")))
@@ -101,11 +108,14 @@ class LandmarkDetector:
         """Landmarks in pixels of each image.
 
         `images` are paths, URIs or (H, W, 3) uint8 RGB arrays; `boxes` the part (x0, y0, x1, y1) to cut out of each, with as much
-        around the object as in training, by default the whole image. Raises DataError for an image that cannot be read.
+        around the object as in training, by default the whole image. Raises DataError without images, or for one that cannot be read.
         """
-        pictures = [decode(image) if isinstance(image, str) else image for image in images]
-        areas = np.array(boxes or [(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures], np.float32)
-        size = self.config.image_size
+        if len(images) == 0:
+            raise DataError("no image is given; give at least one")
+        pictures = [_decoded(image) if isinstance(image, str) else image for image in images]
+        if boxes is None:
+            boxes = [(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures]
+        areas, size = np.asarray(boxes, np.float32), self.config.image_size
         crops = np.stack([crop(picture, tuple(area), size) for picture, area in zip(pictures, areas, strict=True)])
         found = self.locate(self._features(crops))
         points = areas[:, None, :2] + found.points * (areas[:, None, 2:] - areas[:, None, :2])
@@ -118,7 +128,8 @@ class LandmarkDetector:
         # A few images need not wait for the batch of a store, nor for its compiled model.
         batch = min(features.batch, len(crops) * len(features.timesteps))
         extractor = Extractor(self._backbone, features.updated(batch=batch, compile=False))
-        names = [f"image-{number}" for number in range(len(crops))]
+        # The same noise for all: landmarks depend neither on the place in a list nor jump between frames that look alike.
+        names = ["image"] * len(crops)
         return {name: torch.from_numpy(maps) for name, maps in extractor.encode(crops, names, self._codec).items()}
 
     def _load_backbone(self) -> Backbone:
@@ -126,7 +137,7 @@ class LandmarkDetector:
         if backbone.weight_hash != self.config.weight_hash:
             raise ModelError(
                 f"diffusion model {backbone.name!r} has weights {backbone.weight_hash[:12]}, but this detector was trained on "
-                f"{self.config.weight_hash[:12]}; give the folder or revision that it was trained on"
+                f"{self.config.weight_hash[:12]}; give the one that it was trained on (predict: --backbone)"
             )
         return backbone
 
@@ -142,3 +153,10 @@ class LandmarkDetector:
         points, scores, descriptors = (values.cpu().numpy() for values in found)
         descriptors[np.isnan(points).any(-1)] = np.nan
         return Landmarks(points, scores, poses, descriptors)
+
+
+def _decoded(image: str) -> NDArray[np.uint8]:
+    try:
+        return decode(image)
+    except BrokenImage as problem:
+        raise DataError(f"{image}: {problem.reason}") from None

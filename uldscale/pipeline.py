@@ -16,7 +16,7 @@ from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
-from uldscale.stages.train import train
+from uldscale.stages.train import require_trainable, train
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
 from uldscale.training.schedule import Stage
@@ -36,7 +36,9 @@ class Pipeline:
         extract = self.job.extract.updated(
             store=self.job.extract.store.updated(root=store_root(self.job.extract, self.run))
         )
-        other = Pipeline(self.job.updated(**changes, name=name, output=self.run.root, extract=extract))
+        runtime = self.job.runtime.updated(metrics_port=None)  # this one has it
+        changed = self.job.updated(**changes, name=name, output=self.run.root, extract=extract, runtime=runtime)
+        other = Pipeline(changed)
         # Looking at every image once is enough.
         files.write_bytes(other.run.index, files.read_bytes(self.run.index))
         return other
@@ -56,9 +58,9 @@ class Pipeline:
         """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
         index, store = self.index(), self.store()
         with self.run.timed("zero_shot"):
-            zero_shot(self.job.zero_shot, index, store, self.job.data.roi.border, self.run)
+            landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
+            zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run)
         with self.run.timed("train"):
-            border = self.job.data.roi.border
             train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
         self.run.publish(Stage.D_ULD_PP.value)
 
@@ -83,6 +85,8 @@ class Pipeline:
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""
+        views, workers = self.job.extract.views.count, self.job.runtime.workers
+        require_trainable(self.job.train, len(self.index().rows("train")), views, workers)
         self.extract()
         self.train()
         result = self.evaluate()

@@ -59,8 +59,7 @@ class Sweep:
         job = self._shared.job
         clusters = job.train.clusters.updated(landmarks=landmarks, poses=poses)
         train = job.train.updated(clusters=clusters, full_vae=None, mallis_d=None)
-        zero_shot = job.zero_shot.updated(landmarks=landmarks)
-        run = self._shared.beside(_name(landmarks, poses), train=train, zero_shot=zero_shot)
+        run = self._shared.beside(_name(landmarks, poses), train=train)
         elder, twin = self._folder(self._landmarks[0]), self._folder(landmarks)
         for stage, source in ((Stage.BOOTSTRAP, elder), (Stage.D_ULD, twin), (Stage.POSE_PROXY, twin)):
             _adopt(source, run.run, stage)
@@ -85,7 +84,6 @@ def _adopt(source: RunFolder, run: RunFolder, stage: Stage) -> None:
         return
     found = checkpoints.last_of(source.checkpoints, stage)
     assert found is not None
-    position, folder = found
-    if position.round >= 0:
-        LabelTable.read(source.labels, position.round).write(run.labels)
-    checkpoints.copy(folder, run.checkpoints, position)
+    if found.round >= 0:
+        LabelTable.read(source.labels, found.round).write(run.labels)
+    checkpoints.copy(source.checkpoints, run.checkpoints, found)

@@ -64,6 +64,14 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     assert decode_bytes(b"P5 4 1 65535\n" + levels.astype(">u2").tobytes())[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize(("bits", "expected"), [(8, [0, 127, 255]), (12, [0, 127, 255]), (16, [0, 127, 255])])
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_a_camera_of_fewer_bits_than_its_files_is_not_black(mode: str, bits: int, expected: list[int]) -> None:
+    levels = np.array([[0, 2 ** (bits - 1) - 1, 2**bits - 1]], np.int32)
+    image = Image.fromarray(levels if mode == "I" else levels.astype(np.uint16))
+    assert decode_bytes(encoded(image, "TIFF"))[0, :, 0].tolist() == expected
+
+
 def test_transparency_is_white() -> None:
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert (decode_bytes(encoded(clear)) == WHITE).all()
@@ -110,7 +118,7 @@ def test_truncated_files_have_a_reason(kind: str) -> None:
 
 
 def test_text_is_not_an_image() -> None:
-    assert reason(b"<!DOCTYPE html><html>404") == "not an image: it starts with b'<!DOCTYPE ht'"
+    assert reason(b"<!DOCTYPE html><html>404") == "not an image that can be read here: it starts with b'<!DOCTYPE ht'"
 
 
 def test_floats_have_no_known_range() -> None:

@@ -69,7 +69,7 @@ def test_broken_images_are_quarantined_with_a_reason(folder: Path) -> None:
     assert {id: row.reason.split(":")[0] for id, row in broken.items()} == {
         "cut": "truncated",
         "empty": "the file is empty",
-        "text": "not an image",
+        "text": "not an image that can be read here",
     }
     assert {row.status for row in broken.values()} == {"quarantined"}
 
@@ -155,7 +155,7 @@ def test_an_image_that_changed_or_went_is_an_error(folder: Path) -> None:
     [
         (lambda root: None, "image folder '.*' is not there"),
         (lambda root: root.mkdir(), "holds no image: got no file"),
-        (lambda root: (root.mkdir(), (root / "a.heic").touch()), r"holds no image: got 1 files \(.heic\), wanted"),
+        (lambda root: (root.mkdir(), (root / "a.xyz").touch()), r"holds no image: got 1 files \(.xyz\), wanted"),
         (lambda root: root.touch(), "is a file, but data.kind 'folder' wants a folder"),
         (
             lambda root: (root.mkdir(), (root / "a.jpg").touch()),
@@ -212,7 +212,8 @@ def test_links_are_followed_once(folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
     (folder / "again").symlink_to(folder / "sub")
     found = ids(ImageIndex.build(folder_config(folder)))
-    assert len(found) == len(set(found)) < 15
+    assert len(found) == len(set(found))
+    assert not any(id.startswith("loop") for id in found)
     assert {"a", "b"} <= set(found)
 
 

@@ -58,7 +58,7 @@ def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
             "views": {"count": 2},
             "store": {"rows_per_shard": 6},
         },
-        "zero_shot": {"landmarks": 3, "fit_images": 8, "fit_pixels": 20, "pixels": 30},
+        "zero_shot": {"fit_images": 8, "fit_pixels": 20, "pixels": 30},
         "train": {
             "network": {
                 "grid": 16,

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.store.features import FeatureStore
 from uldscale.training.batches import Batch, Batches, DenseLabels
@@ -91,8 +90,3 @@ def test_dense_labels() -> None:
         [False] * 3,
     ]
     assert dense.points[1, 2].tolist() == pytest.approx([0.2, 0.5])
-
-
-def test_a_batch_that_cannot_be_shared(store: FeatureStore) -> None:
-    with pytest.raises(UserError, match="which 3 workers cannot share equally"):
-        batches(store, 0, 3)

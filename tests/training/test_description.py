@@ -107,4 +107,6 @@ def test_of_two_landmarks_in_one_place_the_better_is_a_label() -> None:
     assert apart.points.isfinite().all(-1).tolist() == [[False, True, True, False]]
     assert apart.scores.tolist() == [[0, pytest.approx(0.8), pytest.approx(0.1), 0]]
     assert apart.descriptors[0, :, 0].tolist() == [0, 1, 1, 1]
+    equal = description._apart(found._replace(scores=torch.full((1, 4), 0.5)), 1 / 32)
+    assert equal.points.isfinite().all(-1).tolist() == [[True, False, True, False]]
     assert description._apart(found, 1 / 64).points.isfinite().all(-1).tolist() == [[True, True, True, False]]

@@ -10,6 +10,7 @@ import torch
 
 from uldscale import files
 from uldscale.detector import LandmarkDetector
+from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.training import checkpoints
 from uldscale.training.checkpoints import Position
@@ -121,6 +122,18 @@ def test_baselines_leave_no_trace(whole: Training, training_in: Callable[..., Tr
     assert losses(later) == losses(whole)
 
 
+def test_a_network_that_is_lost_is_the_users_turn(training_in: Callable[..., Training], tmp_path: Path) -> None:
+    """Told in the first step, and no checkpoint of it is kept."""
+    training = training_in(tmp_path / "lost")
+    with torch.no_grad():
+        next(training.network.descriptor.parameters()).fill_(torch.nan)
+    with pytest.raises(
+        UserError, match="stage bootstrap is not a number in step 1; lower train.bootstrap.learning_rate"
+    ):
+        training.run_all()
+    assert checkpoints.all_of(training.run.checkpoints) == []
+
+
 def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
     folder = str(tmp_path)
     done = Position(Stage.D_ULD, 500, 3)
@@ -128,7 +141,7 @@ def test_a_checkpoint_without_state_does_not_count(tmp_path: object) -> None:
     checkpoints.commit(folder, done)
     later = Position(Stage.D_ULD, 1000, 4)
     files.write_bytes(files.join(folder, later.name, "engine.safetensors"), b"")
-    assert checkpoints.last_of(folder, Stage.D_ULD) == (done, files.join(folder, done.name))
+    assert checkpoints.last_of(folder, Stage.D_ULD) == done
     assert checkpoints.last_of(folder, Stage.BOOTSTRAP) is None
     for step in (1000, 1500, 2000):
         checkpoints.commit(folder, Position(Stage.D_ULD, step, 4))
@@ -140,7 +153,7 @@ def test_the_last_checkpoint_of_a_stage_stays(tmp_path: object) -> None:
     end = Position(Stage.BOOTSTRAP, 100, -1)
     for position in (end, *(Position(Stage.D_ULD, step, 4) for step in (1000, 1500, 2000))):
         checkpoints.commit(folder, position)
-    assert checkpoints.last_of(folder, Stage.BOOTSTRAP) == (end, files.join(folder, end.name))
+    assert checkpoints.last_of(folder, Stage.BOOTSTRAP) == end
     assert [position.step for position in checkpoints.all_of(folder)] == [100, 1500, 2000]
 
 

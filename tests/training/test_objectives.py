@@ -100,6 +100,19 @@ def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
     assert taught == {"vae"}
 
 
+def test_a_mirrored_pair_teaches_nothing(store: FeatureStore) -> None:
+    """Left would be right; with the other pair alone the losses are the same, as a share of both."""
+    batch = draw(store, Stage.BOOTSTRAP, 0, 1)
+    mirror = torch.tensor([[-1.0, 0, 1], [0, 1, 0], [0, 0, 1]])
+    matrices = batch.matrices.clone()
+    matrices[1, ::2] = mirror @ matrices[1, ::2]
+    objective = Objective(make_network(store), Stage.BOOTSTRAP, LossConfig())
+    losses = objective(replace(batch, matrices=matrices))
+    features = {name: torch.cat([half[1::2] for half in maps.chunk(2)]) for name, maps in batch.features.items()}
+    alone = objective(replace(batch, features=features, matrices=batch.matrices[:, 1::2]))
+    torch.testing.assert_close(losses["loss"], alone["loss"] / 2)
+
+
 def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> None:
     batch = draw(store, Stage.D_ULD_PP, 0, 1)
     network = make_network(store)

@@ -80,7 +80,7 @@ def decode_bytes(content: bytes) -> Pixels:
         except BrokenImage:
             raise
         except UnidentifiedImageError:
-            raise BrokenImage(f"not an image: it starts with {content[:12]!r}") from None
+            raise BrokenImage(f"not an image that can be read here: it starts with {content[:12]!r}") from None
         except Image.DecompressionBombError as error:
             raise BrokenImage(f"more than {MAX_PIXELS // 10**6} Mpx: {str(error).split(',')[0]}") from None
         except Exception as error:  # Pillow's readers fail in some twenty types when bytes are wrong
@@ -122,9 +122,9 @@ def _open(content: bytes) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
-        # 16-bit grey; Pillow's own conversion would clip at 255 and give a white image.
-        grey = (np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        # Grey of more than 8 bits; Pillow's own conversion would clip at 255 and give a white image.
+        levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return np.repeat((levels >> _spare_bits(int(levels.max(initial=0))))[..., None], 3, axis=2).astype(np.uint8)
     if image.mode in ("F", "LAB"):
         raise BrokenImage(f"pixels of mode {image.mode}; wanted 8- or 16-bit grey, RGB, palette or CMYK")
     if image.has_transparency_data:
@@ -132,6 +132,11 @@ def _rgb(image: Image.Image) -> Pixels:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return np.asarray(image.convert("RGB"))
+
+
+def _spare_bits(largest: int) -> int:
+    """Bits beyond 8 of an image whose largest level is known: cameras of 12 bits write files of 16, which would be all but black."""
+    return next(bits - 8 for bits in (8, 12, 16) if largest < 1 << bits)
 
 
 def _explain(error: Exception) -> str:

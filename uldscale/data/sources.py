@@ -20,7 +20,9 @@ from uldscale.errors import DataError
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".avif"]
     + [".ppm", ".pgm", ".pbm", ".pnm"]
+    + [".heic", ".heif", ".jxl"]
 )
+"""Of images. Pillow cannot read the last three: they are quarantined, so that somebody hears of them."""
 TEST_SEED = 1_000_000  # first seed of the generator's test faces; so many training faces can be had
 Box = tuple[float, float, float, float]
 
@@ -138,7 +140,7 @@ def _uri(given: str, place: str) -> str:
 def _walk(root: str) -> list[str]:
     """Paths of all files below a local folder, relative to it; follows links, but enters no folder twice."""
     found: list[str] = []
-    seen: set[str] = set()
+    seen = {os.path.realpath(root)}
     for folder, below, names in os.walk(root, followlinks=True):
         below[:] = sorted(name for name in below if os.path.realpath(os.path.join(folder, name)) not in seen)
         seen.update(os.path.realpath(os.path.join(folder, name)) for name in below)

@@ -1,8 +1,9 @@
 """The frozen latent diffusion model that the features come from: UNet and VAE of SD 1.x, 2.x or XL in diffusers layout."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ class BackboneConfig(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the model. bfloat16 pays off on GPUs of compute capability 8 and up, and by half on CPUs with
     avx512_bf16 or amx_bf16; other chips run it, too, but slower than float32."""
+
+    def anchored(self) -> Self:
+        """The same, with a local folder named from the root of the file system: found from any folder."""
+        named = self.model == EMBEDDED or self.model in ARCHITECTURES
+        return self if named or not os.path.isdir(self.model) else self.updated(model=os.path.abspath(self.model))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from uldscale.config import Settings
@@ -34,9 +35,9 @@ class CodecConfig(Settings):
 
     kind: Literal["pca-int8", "pca-fp16", "none"] = "pca-int8"
     """pca-int8: PCA per tap and int8; pca-fp16: the same coefficients as float16; none: all channels as float16."""
-    channels: int = 64
+    channels: int = Field(64, ge=1)
     """Channels kept per tap by a PCA; a tap with fewer keeps what it has."""
-    sample: int = 256
+    sample: int = Field(256, ge=1)
     """Images that a PCA is fitted on."""
 
     @property
@@ -108,6 +109,8 @@ def quality(codec: TapCodec, samples: NDArray[np.floating], dtype: Dtype = "int8
     total = (pixels - codec.mean[:, None, None]).square().sum()
     kept = codec.coefficients(pixels).square().sum()
     lost = (pixels - codec.decode(codec.encode(pixels, dtype))).square().sum()
+    if total == 0:
+        return Quality(explained=1.0, error=0.0)  # nothing to lose
     return Quality(explained=float(kept / total), error=float(lost / total))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from uldscale.config import Settings
@@ -46,7 +46,7 @@ class FeatureConfig(Settings):
     """Decoder blocks such as up_blocks.1.resnets.0, or all."""
     noise: Literal["image", "shared"] = "image"
     """image: seeded by the id of the image; shared: one noise for all images."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the noise and of the pixels that the codec is fitted on."""
     batch: int = 8
     """Pairs of image and timestep per call of the model; 8 is enough for a CPU, a GPU wants 32 and more. Halved, with a word

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, Self, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from uldscale.config import Settings
@@ -25,6 +25,14 @@ class NetworkConfig(Settings):
 
     grid: int = Field(64, ge=8)
     """Side G of the working grid in cells, a power of two: 64 for crops of 256 to 512 pixels, 32 for 128."""
+
+    @field_validator("grid")
+    @classmethod
+    def _power_of_two(cls, grid: int) -> int:
+        if grid & (grid - 1):
+            raise ValueError(f"must be a power of two, got {grid}")
+        return grid
+
     aggregator: AggregatorConfig = AggregatorConfig()
     heads: HeadConfig = HeadConfig()
     vae: VaeConfig = VaeConfig()

@@ -14,20 +14,30 @@ from uldscale.data.images import BrokenImage, Pixels, decode
 from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
 from uldscale.data.sources import Box, Record, from_folder, ids_of
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import DataError, IncompleteError
+from uldscale.errors import DataError
 from uldscale.evaluation.plots import overlay as draw
 
 CHUNK = 16
+NAMED = 5
+"""Images that a message names."""
 
 
-def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None, boxes: str | None = None) -> None:
+def predict(
+    model: str,
+    images: list[str],
+    *,
+    as_json: bool,
+    overlay: str | None,
+    boxes: str | None = None,
+    backbone: str | None = None,
+) -> None:
     """Print the landmarks of each image in its pixels; on a GPU if there is one.
 
     `overlay` is a folder for pictures; `boxes` a file with the object's box in each image, by the ids of `data.kind: folder`.
-    Without it an image is the object, cut out as those of the training were. Raises IncompleteError after all others are done
-    when an image could not be read or has no box, DataError when one is not there or two have one id.
+    Without it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now. Raises
+    DataError when an image is not there or two have one id, and after all others are done when one could not be read or has no box.
     """
-    detector = LandmarkDetector.load(model, "cuda" if torch.cuda.is_available() else "cpu")
+    detector = LandmarkDetector.load(model, "cuda" if torch.cuda.is_available() else "cpu", backbone)
     listed = [record for image in images for record in _expand(image)]
     if overlay or boxes:
         _require_distinct(listed)
@@ -43,8 +53,10 @@ def predict(model: str, images: list[str], *, as_json: bool, overlay: str | None
     if as_json:
         typer.echo(json.dumps({"model": model, "images": records}))
     if broken:
-        raise IncompleteError(
-            f"{len(broken)} of {len(broken) + len(records)} images could not be read: {'; '.join(broken)}"
+        more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        raise DataError(
+            f"{len(broken)} of {len(broken) + len(records)} images have no landmarks ({'; '.join(broken[:NAMED])}{more}); "
+            "mend or leave them out"
         )
 
 

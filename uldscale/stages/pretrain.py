@@ -20,9 +20,10 @@ from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, Shares, generator
 from uldscale.errors import ConfigError
 from uldscale.runtime.progress import Progress
+from uldscale.stages.index import build_index
 from uldscale.stages.model_card import model_card
 from uldscale.stages.pretrain_config import PretrainConfig
-from uldscale.stages.pretrain_images import kept, read_images, read_index, views_of
+from uldscale.stages.pretrain_images import kept, read_images, views_of
 
 _LINE_SECONDS = 10.0
 _SETTINGS = "pretraining.json"
@@ -42,7 +43,7 @@ def pretrain(config: PretrainConfig, job: str) -> str:
         return output
     _require_same(config.resumable(), f"{output}.partial")
     files.write_json(f"{output}.partial/{_SETTINGS}", config.resumable())
-    index = read_index(config.data, f"{output}.partial/index.parquet")
+    index = build_index(config.data, f"{output}.partial/index.parquet")
     images = read_images(index, config.data.size, f"{output}.partial/images.safetensors")
     training = _Training(config, images, f"{output}.partial")
     vae, latents = training.autoencoder()

@@ -26,7 +26,7 @@ class PretrainConfig(Settings):
     """Train on the mirror images as well."""
     views: ViewConfig = ViewConfig(count=1)
     """Views of each image that the UNet learns from; it knows turned images only when it has seen some."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Start weights, batches and noise."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Of the arithmetic; weights and moments are float32 in any case."""

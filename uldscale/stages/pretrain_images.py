@@ -10,17 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale import files
-from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.index import ImageIndex
 from uldscale.models.views import ViewConfig, render_views, view_matrices
 
 _TOGETHER = 8  # images whose views are made at a time
-
-
-def read_index(config: DataConfig, path: str) -> ImageIndex:
-    """The index of the images, from a file if it is there, else written to it."""
-    if not files.exists(path):
-        ImageIndex.build(config).write(path)
-    return ImageIndex.read(path)
 
 
 def read_images(index: ImageIndex, size: int, path: str) -> Tensor:

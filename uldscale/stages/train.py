@@ -7,7 +7,7 @@ import numpy as np
 
 from uldscale.data.index import ImageIndex
 from uldscale.diffusion.extractor import FeatureConfig
-from uldscale.errors import DataError
+from uldscale.errors import ConfigError, DataError
 from uldscale.runs import RunFolder
 from uldscale.runtime.alone import threads
 from uldscale.runtime.cluster import RuntimeConfig, connect, device
@@ -28,13 +28,10 @@ def train(
     run: RunFolder,
     runtime: RuntimeConfig,
 ) -> None:
-    """Train what is not trained yet. Raises DataError when there are fewer training images than a batch holds."""
-    rows = index.rows("train")
-    if len(rows) < config.batch:
-        raise DataError(
-            f"{len(rows)} usable training images are fewer than train.batch = {config.batch}; add images or lower it"
-        )
-    FeatureStore.open(store_root).require_complete()
+    """Train what is not trained yet. Raises what `require_trainable` raises."""
+    rows, store = index.rows("train"), FeatureStore.open(store_root)
+    require_trainable(config, len(rows), store.spec.num_views, runtime.workers)
+    store.require_complete()
     if _finished(config, run):
         return
     connect(runtime)
@@ -54,6 +51,24 @@ def train(
         return
     with relabel_service(relabeller, f"relabel-{secrets.token_hex(4)}", runtime) as service:
         fit(train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime)
+
+
+def require_trainable(config: TrainConfig, images: int, views: int, workers: int) -> None:
+    """What a run needs to be trained, told before its features are computed.
+
+    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views or workers that don't do.
+    """
+    for name, wanted in (("batch", config.batch), ("clusters.poses", config.clusters.poses)):
+        if images < wanted:
+            raise DataError(
+                f"{images} usable training images are fewer than train.{name} = {wanted}; add images or lower it"
+            )
+    if views < 2:
+        raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
+    if config.batch % workers:
+        raise ConfigError(
+            f"train.batch={config.batch} cannot be shared equally by runtime.workers={workers}; make it a multiple"
+        )
 
 
 def train_worker(plan: dict[str, Any]) -> None:

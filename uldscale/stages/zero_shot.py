@@ -32,16 +32,15 @@ METHOD = "zero_shot"
 
 
 class ZeroShotConfig(Settings):
-    """Settings of the baseline."""
+    """Settings of the baseline; it has as many landmarks as are trained (`train.clusters.landmarks`)."""
 
-    landmarks: int = Field(default=10, ge=2)
     fit_images: int = Field(default=600, ge=1)
     """Training images whose pixels are clustered."""
     fit_pixels: int = Field(default=100, ge=1)
     """Random pixels of each of them."""
     pixels: int = Field(default=400, ge=1)
     """Random pixels of each image in which landmarks are sought."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class _Sampler:
@@ -66,10 +65,12 @@ class _Sampler:
 class Finder:
     """Finds the landmarks of the baseline, whose centroids come from training images, on any view of a store."""
 
-    def __init__(self, config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float) -> None:
+    def __init__(
+        self, config: ZeroShotConfig, landmarks: int, index: ImageIndex, store: FeatureStore, border: float
+    ) -> None:
         self._config = config
         self._sampler = _Sampler(store, config.seed, border)
-        self._centroids = _centroids(config, index, self._sampler)
+        self._centroids = _centroids(config, landmarks, index, self._sampler)
 
     def __call__(
         self, rows: NDArray[np.int64], view: int = 0
@@ -88,8 +89,10 @@ class Finder:
         return np.concatenate(found)
 
 
-def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder) -> None:
-    """Cluster pixels of the training images, then find K landmarks on every image; writes predictions and probe.
+def zero_shot(
+    config: ZeroShotConfig, landmarks: int, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder
+) -> None:
+    """Cluster pixels of the training images, then find K `landmarks` on every image; writes predictions and probe.
 
     Raises UserError when the store lacks the view on which methods are probed.
     """
@@ -101,7 +104,7 @@ def zero_shot(config: ZeroShotConfig, index: ImageIndex, store: FeatureStore, bo
             f"ZeroShot is probed on a moved view, but {store.root} has {store.spec.num_views} view of each image; "
             f"set extract.views.count to {MOVED + 1} or more"
         )
-    finder, rows = Finder(config, index, store, border), index.rows()
+    finder, rows = Finder(config, landmarks, index, store, border), index.rows()
     _probe(finder, store, probes.sample(index)).write(probe)
     ids = [index.row(int(row)).id for row in rows]
     Predictions(ids, finder.points(rows), np.zeros(len(rows), np.int64)).write(predictions)
@@ -113,13 +116,13 @@ def _probe(finder: Finder, store: FeatureStore, rows: NDArray[np.int64]) -> Prob
     return Probe(rows, np.concatenate(moved), store.views()[rows, MOVED], np.concatenate(parts))
 
 
-def _centroids(config: ZeroShotConfig, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:
+def _centroids(config: ZeroShotConfig, landmarks: int, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:
     train = index.rows("train")
     count = min(config.fit_images, len(train))
     rows = np.sort(np.random.default_rng(config.seed).choice(train, count, replace=False))
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     descriptors = np.concatenate([sampler(chunk, config.fit_pixels)[1] for chunk in chunks])
-    return fit(descriptors.reshape(-1, descriptors.shape[-1]), config.landmarks, seed=config.seed)
+    return fit(descriptors.reshape(-1, descriptors.shape[-1]), landmarks, seed=config.seed)
 
 
 def _landmarks(

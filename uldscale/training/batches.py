@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale.clustering.two_stage import Clustering
-from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -81,14 +80,6 @@ class Batches:
     def __init__(
         self, store: FeatureStore, rows: Integers, *, batch: int, latent: int, seed: int, rank: int, world: int
     ) -> None:
-        if store.spec.num_views < 2:
-            raise UserError(
-                f"training compares views, but the store has {store.spec.num_views}; set extract.views.count to 2 or more"
-            )
-        if batch % world:
-            raise UserError(
-                f"train.batch is {batch}, which {world} workers cannot share equally; make it a multiple of {world}"
-            )
         # From pinned memory a copy to a GPU runs beside the computation; torch keeps the memory until it is over.
         self._reader = FeatureReader(store, _pinned if torch.cuda.is_available() else None)
         self._shard_rows = store.spec.shard_rows

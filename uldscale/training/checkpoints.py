@@ -30,15 +30,15 @@ class Position:
         return f"{list(Stage).index(self.stage):02d}-{self.stage}-{self.step:07d}"
 
 
-def last_of(folder: str, stage: Stage) -> tuple[Position, str] | None:
-    """The last complete checkpoint of a stage and its folder; None before the first."""
-    names = [name for name in _complete(folder) if _stage(name) == stage]
-    return _read(folder, names[-1]) if names else None
+def last_of(folder: str, stage: Stage) -> Position | None:
+    """The last complete checkpoint of a stage; None before the first."""
+    return {position.stage: position for position in all_of(folder)}.get(stage)
 
 
 def all_of(folder: str) -> list[Position]:
     """Positions of all complete checkpoints, in order."""
-    return [_read(folder, name)[0] for name in _complete(folder)]
+    found = (_read(folder, name) for name in files.names(folder))
+    return [position for position in found if position is not None]
 
 
 def steps(folder: str) -> dict[Stage, int]:
@@ -49,27 +49,23 @@ def steps(folder: str) -> dict[Stage, int]:
 def commit(folder: str, position: Position) -> None:
     """Declare the checkpoint of a position complete, and drop the old ones; the last of each stage stays."""
     files.write_json(files.join(folder, position.name, "state.json"), asdict(position))
-    names = _complete(folder)
-    ends = {_stage(name): name for name in names}.values()
-    for name in names[:-KEPT]:
-        if name not in ends:
-            files.remove(files.join(folder, name, "state.json"))
-            files.remove(files.join(folder, name))
+    positions = all_of(folder)
+    ends = {other.stage: other for other in positions}.values()
+    for old in positions[:-KEPT]:
+        if old not in ends:
+            files.remove(files.join(folder, old.name, "state.json"))
+            files.remove(files.join(folder, old.name))
 
 
 def copy(source: str, folder: str, position: Position) -> None:
-    """Copy the checkpoint of a position, which `source` is, into a folder of checkpoints."""
-    files.copy_folder(source, files.join(folder, position.name), last="state.json")
+    """Copy the checkpoint of a position from one folder of checkpoints into another."""
+    files.copy_folder(files.join(source, position.name), files.join(folder, position.name), last="state.json")
 
 
-def _read(folder: str, name: str) -> tuple[Position, str]:
-    state = files.read_json(files.join(folder, name, "state.json"))
-    return Position(Stage(state["stage"]), state["step"], state["round"]), files.join(folder, name)
-
-
-def _stage(name: str) -> str:
-    return name.split("-")[1]
-
-
-def _complete(folder: str) -> list[str]:
-    return [name for name in files.names(folder) if files.exists(files.join(folder, name, "state.json"))]
+def _read(folder: str, name: str) -> Position | None:
+    """None where the checkpoint is not complete, or is being dropped at this moment."""
+    try:
+        state = files.read_json(files.join(folder, name, "state.json"))
+    except FileNotFoundError:
+        return None
+    return Position(Stage(state["stage"]), state["step"], state["round"])

@@ -89,7 +89,10 @@ def _landmarks(outputs: Outputs, config: KeypointConfig, border: float, anchors:
 def _apart(found: Located, least: float) -> Located:
     """Without the worse of two landmarks of an image nearer than `least`: taught to be in one place, they would never part again."""
     near = (found.points[:, :, None] - found.points[:, None]).norm(dim=-1) < least
-    lost = (near & (found.scores[:, :, None] < found.scores[:, None])).any(-1, keepdim=True)
+    mine, other = found.scores[:, :, None], found.scores[:, None]
+    # Of equals the first stays.
+    worse = (mine < other) | (mine == other).tril(-1)
+    lost = (near & worse).any(-1, keepdim=True)
     return Located(
         found.points.masked_fill(lost, torch.nan),
         found.scores.masked_fill(lost[..., 0], 0.0),

@@ -15,6 +15,7 @@ from uldscale import files
 from uldscale.clustering.two_stage import Clustering, Clusters
 from uldscale.detector import DetectorConfig, LandmarkDetector
 from uldscale.diffusion.extractor import FeatureConfig
+from uldscale.errors import UserError
 from uldscale.labels import LabelTable
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
@@ -67,24 +68,34 @@ class Training:
     def run_all(self) -> None:
         """What is missing of each stage, from its last checkpoint or else from the end of its parent."""
         for stage in self.config.stages:
-            found = checkpoints.last_of(self.run.checkpoints, stage)
+            found = self._last_of(stage)
             if found is None:
                 self._run_stage(self._begin(stage), None)
-            elif found[0].step < self.config.of(stage).steps:
-                self._restore(*found)
-                self._run_stage(*found)
+            elif found.step < self.config.of(stage).steps:
+                self._restore(found)
+                self._run_stage(found, self._folder(found))
+
+    def _last_of(self, stage: Stage) -> Position | None:
+        """Where a stage stands, as the first rank sees it: the list of a shared folder may be old on another machine."""
+        found = checkpoints.last_of(self.run.checkpoints, stage)
+        seen = [-1, -1] if found is None else [found.step, found.round]
+        step, number = gather(torch.tensor([seen], device=self.device))[0].tolist()
+        return None if step < 0 else Position(stage, step, number)
+
+    def _folder(self, position: Position) -> str:
+        return files.join(self.run.checkpoints, position.name)
 
     def _begin(self, stage: Stage) -> Position:
         """The start of a stage, with the weights and labels of its parent; its rounds follow those of all stages before."""
         if stage in PARENT:
-            parent = checkpoints.last_of(self.run.checkpoints, PARENT[stage])
+            parent = self._last_of(PARENT[stage])
             assert parent is not None
-            self._restore(*parent)
-        rounds = [position.round for position in checkpoints.all_of(self.run.checkpoints)]
-        return Position(stage, 0, max(rounds, default=-1))
+            self._restore(parent)
+        ended = [self._last_of(other) for other in self.config.stages]
+        return Position(stage, 0, max((position.round for position in ended if position), default=-1))
 
-    def _restore(self, position: Position, folder: str) -> None:
-        weights = read_weights(folder)
+    def _restore(self, position: Position) -> None:
+        weights = read_weights(self._folder(position))
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
         self.labels = LabelTable.read(self.run.labels, position.round) if position.round >= 0 else None
 
@@ -142,15 +153,23 @@ class Training:
         for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
             losses = engine(batch.to(self.device))
             engine.step(losses["loss"])
-            if (step + 1) % self.config.log_every == 0:
+            # Before each checkpoint, too: none is written of a network that is lost.
+            if (step + 1) % self.config.log_every == 0 or step + 1 == steps.stop:
                 self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
 
     def _dense(self, labels: LabelTable) -> DenseLabels:
         return DenseLabels.of(labels, self.store.spec.num_rows)
 
     def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
-        """Log the losses of the global batch; every rank calls this."""
+        """Log the losses of the global batch; every rank calls this. Raises UserError when one is not a number."""
         means = gather(torch.stack(list(losses.values())).detach()[None]).mean(0).tolist()
+        if not np.isfinite(means).all():
+            lost = next(name for name, mean in zip(losses, means, strict=True) if not np.isfinite(mean))
+            raise UserError(
+                f"training has diverged: loss {lost!r} of stage {stage} is not a number in step {step}; lower "
+                f"train.{stage}.learning_rate (now {self.config.of(stage).learning_rate:g}), or set train.engine.bf16=false, and "
+                "start a new run"
+            )
         if rank() > 0:
             return
         values = {name: round(mean, 6) for name, mean in zip(losses, means, strict=True)}
@@ -179,7 +198,7 @@ class Training:
 
     def _detector_config(self) -> DetectorConfig:
         return DetectorConfig(
-            features=self.features,
+            features=self.features.updated(backbone=self.features.backbone.anchored()),
             weight_hash=self.store.spec.weight_hash,
             image_size=self.store.spec.image_size,
             network=self.config.network,
@@ -188,8 +207,7 @@ class Training:
         )
 
     def _save(self, engine: Engine, position: Position) -> None:
-        folder = files.join(self.run.checkpoints, position.name)
-        engine.save(folder)
+        engine.save(self._folder(position))
         barrier()
         if rank() == 0:
             checkpoints.commit(self.run.checkpoints, position)

@@ -10,8 +10,9 @@ Steps count optimizer steps of one global batch, whatever the number of workers.
 """
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
@@ -67,7 +68,7 @@ class StageConfig(Settings):
     steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     relabel_every: int | None = Field(default=None, ge=1)
-    """Steps between two rounds of pseudo-labels; None: the labels of the stage's start serve all of it."""
+    """Steps between two rounds of pseudo-labels; None, for bootstrap and pose proxy only: none is made before the stage's end."""
 
 
 class LossConfig(Settings):
@@ -105,7 +106,7 @@ class TrainConfig(Settings):
     clusters: ClusterConfig = ClusterConfig()
     losses: LossConfig = LossConfig()
     engine: EngineConfig = EngineConfig()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     batch: int = Field(default=12, ge=2)
     """Images of a global batch; each comes in two views."""
     warmup_steps: int = Field(default=1000, ge=0)
@@ -123,6 +124,14 @@ class TrainConfig(Settings):
     full_vae: StageConfig | None = None
     """A baseline of the paper's tables, as `mallis_d`; None: it is not trained."""
     mallis_d: StageConfig | None = None
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        """A stage that is about labels would otherwise learn from those of its parent, or from none."""
+        for stage in (Stage.D_ULD, Stage.D_ULD_PP, Stage.FULL_VAE, Stage.MALLIS_D):
+            if stage in self.stages and self.of(stage).relabel_every is None:
+                raise ValueError(f"train.{stage}.relabel_every must be given: the steps between two rounds of labels")
+        return self
 
     @property
     def stages(self) -> list[Stage]:

@@ -1,0 +1,44 @@
+"""What a run cannot be trained with is told before its features are computed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uldscale.errors import ConfigError, DataError, UserError
+from uldscale.job import Job
+from uldscale.pipeline import Pipeline
+from uldscale.training.schedule import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "kind", "message"),
+    [
+        (("train", "batch"), 20, DataError, "16 usable training images are fewer than train.batch = 20"),
+        (
+            ("train", "clusters", "poses"),
+            17,
+            DataError,
+            "16 usable training images are fewer than train.clusters.poses = 17",
+        ),
+        (("extract", "views", "count"), 1, ConfigError, "extract.views.count=1; set it to 2 or more"),
+        (("runtime", "workers"), 3, ConfigError, "train.batch=4 cannot be shared equally by runtime.workers=3"),
+    ],
+)
+def test_what_cannot_be_trained(
+    place: tuple[str, ...], value: int, kind: type[UserError], message: str, settings: dict[str, Any]
+) -> None:
+    inner = settings
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    pipeline = Pipeline(Job.model_validate(settings))
+    with pytest.raises(kind, match=message):
+        pipeline.run_all()
+    assert not Path(pipeline.run.store).exists()
+
+
+@pytest.mark.parametrize("stage", ["d_uld", "d_uld_pp", "full_vae", "mallis_d"])
+def test_a_stage_about_labels_makes_some(stage: str) -> None:
+    with pytest.raises(ValueError, match=f"train.{stage}.relabel_every must be given"):
+        TrainConfig.model_validate({stage: {"steps": 4, "learning_rate": 1e-3}})
