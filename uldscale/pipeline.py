@@ -36,9 +36,7 @@ class Pipeline:
         extract = self.job.extract.updated(
             store=self.job.extract.store.updated(root=store_root(self.job.extract, self.run))
         )
-        runtime = self.job.runtime.updated(metrics_port=None)  # this one has it
-        changed = self.job.updated(**changes, name=name, output=self.run.root, extract=extract, runtime=runtime)
-        other = Pipeline(changed)
+        other = Pipeline(self.job.updated(**changes, name=name, output=self.run.root, extract=extract))
         # Looking at every image once is enough.
         files.write_bytes(other.run.index, files.read_bytes(self.run.index))
         return other

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from uldscale.evaluation.canvas import DPI, add_axes, canvas, picture, place, png
@@ -114,7 +114,7 @@ def ced(forward: Mapping[str, Sequence[float]], backward: Mapping[str, Sequence[
     return png(figure)
 
 
-def curves(places: Sequence[float], lines: Mapping[str, Sequence[float | None]], x: str, y: str) -> bytes:
+def curves(places: Sequence[int], lines: Mapping[str, Sequence[float | None]], x: str, y: str) -> bytes:
     """Lines over places; None is a gap. `x` and `y` name the axes."""
     figure = Figure(figsize=(10, 3.4), dpi=CURVE_DPI, layout="constrained")
     axes = figure.subplots()
@@ -123,6 +123,7 @@ def curves(places: Sequence[float], lines: Mapping[str, Sequence[float | None]],
         axes.plot(places, heights, "o-", ms=3, lw=1.6, color=LINES[number % len(LINES)], label=name)
     finish(axes, "", x, y)
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return png(figure)
 

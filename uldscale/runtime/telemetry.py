@@ -63,8 +63,9 @@ def record(name: str, value: float, **labels: str) -> None:
         _apply(METRICS[name], instrument.labels(**labels) if labels else instrument, value)
 
 
+@cache
 def serve(port: int) -> int:
-    """Offer this process' series on a port (0: any free one); returns the port."""
+    """Offer this process' series on a port (0: any free one) for as long as it lives; returns the port."""
     server, _ = prometheus_client.start_http_server(port, registry=REGISTRY)
     return int(server.server_port)
 
