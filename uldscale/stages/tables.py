@@ -81,13 +81,13 @@ def rows(result: dict[str, Any]) -> list[Row]:
 
 
 def print_summary(result: dict[str, Any], report: str | None) -> None:
-    """Print the table of a result, and where the report is."""
+    """Print the table of a result, and where the report is; without annotations that of the other measures."""
     table = Table(title="NME %, lower is better" if protocols(result) else None)
     table.add_column("method")
     headings = [f"{protocol} {direction}" for protocol in protocols(result) for direction in ("forward", "backward")]
-    for heading in [*headings, "detection rate"]:
+    for heading in [*headings, "detection rate"] if headings else MEASURES.values():
         table.add_column(heading, justify="right")
-    for row in rows(result):
+    for row in rows(result) if headings else measured(result):
         table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
     console = Console()
     console.print(table)
