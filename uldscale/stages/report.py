@@ -18,7 +18,7 @@ from uldscale.evaluation import bars, plots
 from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
 from uldscale.stages.evaluate import landmarks_of
-from uldscale.stages.tables import MEASURES, measured, protocols, rows, title_of
+from uldscale.stages.tables import measured, measures, protocols, rows, title_of
 from uldscale.training.schedule import Stage
 
 SHOWN_IMAGES = 24
@@ -54,7 +54,7 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
         protocols=protocols(result),
         without_normaliser=result["without_normaliser"],
         rows=rows(result),
-        measures=list(MEASURES.values()),
+        measures=list(measures(result).values()),
         measured=measured(result),
         sections=_sections(index, size, run, result),
         quarantined=index.quarantined(),

@@ -49,10 +49,16 @@ def protocols(result: dict[str, Any]) -> list[str]:
     return shown
 
 
+def measures(result: dict[str, Any]) -> dict[str, str]:
+    """Titles of the measures that need no annotated points and that some method has."""
+    methods = result["methods"].values()
+    return {name: title for name, title in MEASURES.items() if any(method.get(name) is not None for method in methods)}
+
+
 def measured(result: dict[str, Any]) -> list[Row]:
-    """The measures of every method that need no annotated points."""
+    """These measures of every method."""
     return [
-        Row(title_of(name), [Cell(_number(method.get(measure))) for measure in MEASURES])
+        Row(title_of(name), [Cell(_number(method.get(measure))) for measure in measures(result)])
         for name, method in result["methods"].items()
     ]
 
@@ -85,7 +91,7 @@ def print_summary(result: dict[str, Any], report: str | None) -> None:
     table = Table(title="NME %, lower is better" if protocols(result) else None)
     table.add_column("method")
     headings = [f"{protocol} {direction}" for protocol in protocols(result) for direction in ("forward", "backward")]
-    for heading in [*headings, "detection rate"] if headings else MEASURES.values():
+    for heading in [*headings, "detection rate"] if headings else measures(result).values():
         table.add_column(heading, justify="right")
     for row in rows(result) if headings else measured(result):
         table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
