@@ -90,6 +90,6 @@ def remove(path: str) -> None:
 def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     # fsspec takes :: in a name for a chain of file systems.
     if "://" not in str(path):
-        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(str(path)))
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(str(path)))
     filesystem, place = fsspec.core.url_to_fs(str(path))
     return filesystem, str(place)

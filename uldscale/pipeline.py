@@ -11,7 +11,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
-from uldscale.stages.evaluate import evaluate
+from uldscale.stages.evaluate import Truth, evaluate
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
 from uldscale.stages.locate import locate
@@ -83,13 +83,20 @@ class Pipeline:
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""
-        views, workers = self.job.extract.views.count, self.job.runtime.workers
-        require_trainable(self.job.train, len(self.index().rows("train")), views, workers)
+        self._require_possible()
         self.extract()
         self.train()
         result = self.evaluate()
         self.report()
         return result
+
+    def _require_possible(self) -> None:
+        """What would end the run after hours is told before them."""
+        job, index = self.job, self.index()
+        images, views = len(index.rows("train")), job.extract.views.count
+        require_trainable(job.train, images, views, job.runtime.workers)
+        if truth := Truth.of(index, job.data.size):
+            truth.protocols(job.evaluate.shown)
 
     def store(self) -> FeatureStore:
         """The complete feature store of this run."""

@@ -22,15 +22,16 @@ from uldscale.training.schedule import TrainConfig
             "16 usable training images are fewer than train.clusters.poses = 17",
         ),
         (("extract", "views", "count"), 1, ConfigError, "extract.views.count=1; set it to 2 or more"),
+        (("evaluate", "shown"), ["9pt-all"], ConfigError, "68 annotated points have no protocol '9pt-all'"),
         (("runtime", "workers"), 3, ConfigError, "train.batch=4 cannot be shared equally by runtime.workers=3"),
     ],
 )
 def test_what_cannot_be_trained(
-    place: tuple[str, ...], value: int, kind: type[UserError], message: str, settings: dict[str, Any]
+    place: tuple[str, ...], value: Any, kind: type[UserError], message: str, settings: dict[str, Any]
 ) -> None:
     inner = settings
     for name in place[:-1]:
-        inner = inner[name]
+        inner = inner.setdefault(name, {})
     inner[place[-1]] = value
     pipeline = Pipeline(Job.model_validate(settings))
     with pytest.raises(kind, match=message):
