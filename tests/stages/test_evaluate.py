@@ -67,3 +67,14 @@ def test_settings_say_what_is_shown(index: ImageIndex, tmp_path: Path) -> None:
     assert len(result["methods"]["other"]["nme"]) == 4
     with pytest.raises(ConfigError, match="no protocol '9pt-all'; there are 68pt-300, 5pt-all"):
         result_of(index, tmp_path / "b", shown=["9pt-all"])
+
+
+def test_yaw_that_test_images_lack_comes_from_their_points(
+    index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uldscale.evaluation.yaw.MIN_IMAGES", 12)
+    known = [None if row in index.rows("test") else float(yaw) for row, yaw in enumerate(index.yaw(index.rows()))]
+    result = result_of(changed(index, "yaw", known), tmp_path)
+    assert result["dataset"]["estimated_yaws"] == 6
+    assert sum(part["count"] for part in result["methods"]["other"]["nme_by_yaw"]) == 6
+    assert result_of(index, tmp_path / "known")["dataset"]["estimated_yaws"] == 0

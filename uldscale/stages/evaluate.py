@@ -13,6 +13,7 @@ from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.errors import ConfigError, IncompleteError
 from uldscale.evaluation import accuracy, clusters, consistency, nme
+from uldscale.evaluation.yaw import with_estimates
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
@@ -58,6 +59,8 @@ class Truth:
     """(N, P, 2) pixels, NaN where there is none."""
     scale: NDArray[np.float32]
     """(N, 1, 2) pixels of a unit coordinate, in the proportions of the image: the longer side of a crop counts as its `size`."""
+    yaw: NDArray[np.float64]
+    """(N,) degrees, estimated from the points where only other images have it; NaN where unknown."""
 
     @classmethod
     def of(cls, index: ImageIndex, size: int) -> "Truth | None":
@@ -67,7 +70,8 @@ class Truth:
         points = index.landmarks(rows) * scale
         known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
         train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
-        return cls(train, test, points, scale) if len(train) and len(test) else None
+        yaw = with_estimates(points, index.yaw(rows), train)
+        return cls(train, test, points, scale, yaw) if len(train) and len(test) else None
 
     def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
         """How errors are measured, those that are shown first. Raises ConfigError when one of them is not among them."""
@@ -114,6 +118,7 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolde
             "test_images": len(index.rows("test")),
             "quarantined": len(index.quarantined()),
             "annotated_test_images": 0 if truth is None else len(truth.test),
+            "estimated_yaws": int(np.isfinite(judge.yaw()).sum() - np.isfinite(index.yaw(index.judged())).sum()),
         },
         "seconds": run.seconds(),
     }
@@ -150,6 +155,11 @@ class _Judge:
         churn = self._churn(method)
         return {**measures, "churn": churn} if churn else measures
 
+    def yaw(self) -> NDArray[np.floating]:
+        """Degrees, of the images that methods are judged on."""
+        rows = self.index.judged()
+        return self.index.yaw(rows) if self.truth is None else self.truth.yaw[rows]
+
     def mean_shape(self) -> dict[str, float]:
         """Forward NME of the mean shape by protocol."""
         truth = self.truth
@@ -162,7 +172,7 @@ class _Judge:
         split = truth.split(points)
         results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in self.protocols}
         headline = self.protocols[0]
-        bins = nme.by_yaw(results[headline.name], self.index.yaw(truth.test))
+        bins = nme.by_yaw(results[headline.name], truth.yaw[truth.test])
         hits = accuracy.hungarian_accuracy(*split, headline.normaliser)
         return {
             "nme": {name: result.to_json() for name, result in results.items()},
@@ -172,10 +182,10 @@ class _Judge:
 
     def _poses(self, poses: NDArray[np.int64]) -> dict[str, Any]:
         """Agreement of poses with yaw, where there is yaw."""
-        rows = self.index.judged()
-        if not np.isfinite(self.index.yaw(rows)).any():
+        yaw = self.yaw()
+        if not np.isfinite(yaw).any():
             return {}
-        agreement = clusters.pose_agreement(poses[rows], self.index.yaw(rows))
+        agreement = clusters.pose_agreement(poses[self.index.judged()], yaw)
         measures = {"pose_purity": agreement.purity, "pose_nmi": agreement.normalised_mutual_information}
         return {**measures, "poses": agreement.to_json()}
 

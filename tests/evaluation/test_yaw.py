@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from uldscale.data.faces3d import render
+from uldscale.evaluation.yaw import MIN_IMAGES, with_estimates
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Points and yaw of generated faces from one profile to the other."""
+    rendered = [render(seed, size=64) for seed in range(400)]
+    return np.stack([face.landmarks for face in rendered]), np.array([face.yaw for face in rendered])
+
+
+def test_yaw_is_read_from_points(faces):
+    """Wherever the face is, and however large; what is known stays as it is."""
+    points, yaw = faces
+    fitted, asked = np.arange(300), np.arange(300, 400)
+    partly = yaw.copy()
+    partly[asked] = np.nan
+    moved = points.copy()
+    moved[asked] = 3 * points[asked] + 17
+    found = with_estimates(moved, partly, fitted)
+    assert (found[fitted] == yaw[fitted]).all()
+    assert np.abs(found[asked] - yaw[asked]).mean() < 5 < np.abs(yaw[asked]).mean()
+
+
+def test_what_cannot_be_known_stays_unknown(faces):
+    points, yaw = faces
+    points = points.copy()
+    points[350, 7] = np.nan
+    partly = np.where(np.arange(400) < MIN_IMAGES, yaw, np.nan)
+    assert np.isnan(with_estimates(points, partly, np.arange(300))[350])
+    assert np.isfinite(with_estimates(points, partly, np.arange(300))[300])
+    few = with_estimates(points, partly, np.arange(1, 300))
+    assert np.isnan(few[MIN_IMAGES:]).all()
