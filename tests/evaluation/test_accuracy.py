@@ -83,3 +83,14 @@ def test_no_usable_image(scene):
     result = hungarian_accuracy(predicted_train, truth_train, predicted_test, nothing, KIND)
     assert result.mean is None
     assert result.per_point == (None,) * 5
+
+
+def test_images_are_matched_in_chunks(monkeypatch):
+    generator = np.random.default_rng(0)
+    truth = generator.uniform(0, 128, (20, 68, 2))
+    predicted = truth[:, ::9] + generator.normal(0, 3, (20, 8, 2))
+    predicted[3, 2] = np.nan
+    arguments = (predicted, truth, predicted, truth, "interocular_36_45")
+    whole = hungarian_accuracy(*arguments)
+    monkeypatch.setattr("uldscale.evaluation.accuracy.CHUNK", 7)
+    assert hungarian_accuracy(*arguments) == whole

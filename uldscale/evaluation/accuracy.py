@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from uldscale.evaluation.protocols import Normaliser, normalisers
 
+CHUNK = 2048  # images at a time: the distances of all of LS3D would take 0.7 GB
 NEVER_TOGETHER = 1e6  # cost, in normalisers, of a landmark and a point that no training image shows together
 
 
@@ -43,7 +44,7 @@ def hungarian_accuracy(
     Landmarks are matched to points by mean normalised distance on training images and frozen, so that test images have
     no say. With fewer landmarks than points the left-over points take their nearest landmark and are marked.
     """
-    cost = _mean_cost(_distances(predicted_train, truth_train, normaliser))
+    cost = _mean_cost(predicted_train, truth_train, normaliser)
     landmark = cost.argmin(axis=0)
     matched = np.zeros(cost.shape[1], dtype=bool)
     rows, columns = linear_sum_assignment(cost)
@@ -68,11 +69,17 @@ def _distances(
     return np.asarray(gaps / lengths[:, None, None])
 
 
-def _mean_cost(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(distances)
-    count = known.sum(axis=0)
-    mean = np.where(known, distances, 0).sum(axis=0) / np.maximum(count, 1)
-    return np.where(count > 0, mean, NEVER_TOGETHER)
+def _mean_cost(
+    predicted: NDArray[np.floating], truth: NDArray[np.floating], normaliser: Normaliser
+) -> NDArray[np.float64]:
+    """(K, P)"""
+    total = count = np.zeros((predicted.shape[1], truth.shape[1]))
+    for start in range(0, len(truth), CHUNK):
+        some = slice(start, start + CHUNK)
+        distances = _distances(predicted[some], truth[some], normaliser)
+        known = np.isfinite(distances)
+        total, count = total + np.where(known, distances, 0).sum(axis=0), count + known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), NEVER_TOGETHER)
 
 
 def _hit_rates(
