@@ -41,7 +41,7 @@ class ViewConfig(Settings):
     shift: float = Field(0.05, ge=0, le=0.5)
     """Largest shift along x and along y, as a share of the crop."""
     flip: bool = False
-    """Mirror every other view, on average, left to right."""
+    """Mirror every other view, on average: only for objects whose left is like their right, since landmarks then are on either side."""
     relit_from: int = Field(2, ge=1)
     """First view whose light changes, too. View 1 is only moved: consistency compares it with view 0 (supplement 8)."""
     brightness: float = Field(0.2, ge=0, lt=1)
