@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uldscale.losses.contrastive import Policy, descriptor_loss, latent_loss
+from uldscale.losses.contrastive import Negatives, Policy, descriptor_loss, latent_loss
 
 
 def batch(n: int = 24) -> dict[str, Tensor]:
@@ -21,7 +21,7 @@ def batch(n: int = 24) -> dict[str, Tensor]:
     }
 
 
-def plain_loss(data: dict[str, Tensor], policy: Policy, squared: bool) -> float:
+def plain_loss(data: dict[str, Tensor], policy: Policy, squared: bool, negatives: Negatives) -> float:
     power = 2 if squared else 1
     pulls, pushes = [], []
     for i, j in itertools.combinations(range(len(data["labels"])), 2):
@@ -34,14 +34,33 @@ def plain_loss(data: dict[str, Tensor], policy: Policy, squared: bool) -> float:
             pulls.append(distance**power)
         if not alike and not ignored and (far or not same_image):
             pushes.append(max(0.0, 0.8 - distance) ** power)
-    return sum(pulls) / len(pulls) + sum(pushes) / len(pushes)
+    heard = [push for push in pushes if push > 0] if negatives == "near" else pushes
+    return sum(pulls) / len(pulls) + sum(heard) / len(heard)
 
 
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("policy", ["ignore_cross_pose", "fine", "global"])
-def test_equals_the_equation_pair_by_pair(policy: Policy, squared: bool) -> None:
-    loss = descriptor_loss(**batch(), min_distance=0.3, policy=policy, squared=squared)
-    assert math.isclose(loss.item(), plain_loss(batch(), policy, squared), abs_tol=1e-4)
+@pytest.mark.parametrize("negatives", ["all", "near"])
+def test_equals_the_equation_pair_by_pair(negatives: Negatives, policy: Policy, squared: bool) -> None:
+    loss = descriptor_loss(**batch(), min_distance=0.3, policy=policy, squared=squared, negatives=negatives)
+    assert math.isclose(loss.item(), plain_loss(batch(), policy, squared, negatives), abs_tol=1e-4)
+
+
+def test_two_that_are_near_are_heard_among_many_that_are_far() -> None:
+    """Their gradient does not fade with the number of others."""
+
+    def push(others: int, negatives: Negatives) -> float:
+        far = -torch.eye(others + 2)[2:]
+        near = torch.zeros(2, others + 2)
+        near[0, 0], near[1, 0], near[1, 1] = 1, 0.9, math.sqrt(1 - 0.9**2)
+        vectors = torch.cat([near, far]).requires_grad_()
+        labels, image = torch.arange(others + 2), torch.arange(others + 2)
+        descriptor_loss(vectors, labels, image, torch.zeros(others + 2, 2), negatives=negatives).backward()
+        assert vectors.grad is not None
+        return float(vectors.grad[0].norm())
+
+    assert push(30, "near") == pytest.approx(push(2, "near"))
+    assert push(30, "all") < push(2, "all") / 50
 
 
 def test_without_poses_all_policies_are_one() -> None:

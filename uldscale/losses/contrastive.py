@@ -2,8 +2,9 @@
 
 All pairs of the batch are used. The paper's sum over sampled pairs leaves their number open, and in the cited code some
 10,000 negatives face 30 positives; here the mean over the positives and the mean over the negatives weigh the same,
-whatever their numbers are. `squared` squares both terms as the cited code does, which is smooth where the paper's form
-has kinks.
+whatever their numbers are. `negatives` says over which: among "all" a pair that is too near is one of many; among those
+that are "near", within the margin, it is heard however many others are far. `squared` squares both terms as the cited
+code does, which is smooth where the paper's form has kinks.
 
 Legend: n descriptors, D descriptor size, B images, Z latent size.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 Policy = Literal["ignore_cross_pose", "fine", "global"]
+Negatives = Literal["all", "near"]
 
 _EPSILON = 1e-6  # keeps the slope of the root finite where two descriptors meet
 
@@ -30,6 +32,7 @@ def descriptor_loss(
     squared: bool = True,
     poses: Tensor | None = None,
     policy: Policy = "ignore_cross_pose",
+    negatives: Negatives = "all",
 ) -> Tensor:
     """Loss of descriptors (n, D) with landmark labels (n,); 0 where there is no pair.
 
@@ -47,12 +50,13 @@ def descriptor_loss(
     gap = (points[:, None] - points[None]).norm(dim=-1)
     positive = same if policy == "global" else same & same_pose
     negative = ~positive if policy == "fine" else ~same
-    return _pull_push(
-        descriptors, positive & ~same_image, negative & (~same_image | (gap > min_distance)), margin, squared
-    )
+    apart = negative & (~same_image | (gap > min_distance))
+    return _pull_push(descriptors, positive & ~same_image, apart, margin, squared, negatives)
 
 
-def latent_loss(codes: Tensor, labels: Tensor, *, margin: float = 0.8, squared: bool = True) -> Tensor:
+def latent_loss(
+    codes: Tensor, labels: Tensor, *, margin: float = 0.8, squared: bool = True, negatives: Negatives = "all"
+) -> Tensor:
     """Loss of pose codes (B, Z) with pose labels (B,), paper equations 3 and 5; 0 where there is no pair.
 
     Distances are in units of the length of a code, the root of Z under the VAE's prior, so that the margin means what it
@@ -61,17 +65,21 @@ def latent_loss(codes: Tensor, labels: Tensor, *, margin: float = 0.8, squared: 
     """
     same = _equal(labels)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return _pull_push(codes / math.sqrt(codes.shape[1]), same & ~itself, ~same, margin, squared)
+    return _pull_push(codes / math.sqrt(codes.shape[1]), same & ~itself, ~same, margin, squared, negatives)
 
 
 def _equal(labels: Tensor) -> Tensor:
     return labels[:, None] == labels[None]
 
 
-def _pull_push(vectors: Tensor, positive: Tensor, negative: Tensor, margin: float, squared: bool) -> Tensor:
+def _pull_push(
+    vectors: Tensor, positive: Tensor, negative: Tensor, margin: float, squared: bool, negatives: Negatives
+) -> Tensor:
     square = _squared_distances(vectors.to(torch.promote_types(vectors.dtype, torch.float32)))
     distance = (square + _EPSILON).sqrt()
     short = (margin - distance).clamp_min(0)
+    if negatives == "near":
+        negative = negative & (short > 0)
     pull, push = (square, short.square()) if squared else (distance, short)
     return _mean(pull, positive) + _mean(push, negative)
 

@@ -102,7 +102,10 @@ class Objective(nn.Module):
         """
         losses = self._self_training(batch, outputs)
         codes = self.network.codes(outputs.logits.chunk(2)[0].detach())
-        pose = latent_loss(gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared)
+        pose = latent_loss(
+            gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared,
+            negatives=self._config.negatives,
+        )  # fmt: skip
         return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
 
     def _heatmaps(self, batch: Batch, sigma: float) -> Tensor:
@@ -126,6 +129,7 @@ class Objective(nn.Module):
         return descriptor_loss(
             descriptors[inside], labels[inside], views[inside], points[inside], margin=self._config.margin,
             min_distance=self._config.min_distance, squared=self._config.squared, poses=poses[inside], policy=self._config.policy,
+            negatives=self._config.negatives,
         )  # fmt: skip
 
     def _points(self, batch: Batch) -> Tensor:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
-from uldscale.losses.contrastive import Policy
+from uldscale.losses.contrastive import Negatives, Policy
 from uldscale.models.keypoints import KeypointConfig
 from uldscale.models.network import NetworkConfig, Part
 from uldscale.runtime.engine import EngineConfig, Rate
@@ -82,6 +82,8 @@ class LossConfig(Settings):
     """Squared distances and hinge, as the code that the paper cites; False: the paper's equations to the letter."""
     policy: Policy = "ignore_cross_pose"
     """What one landmark in two poses is to Eq. 4: nothing, a negative ("fine", the paper's joint labels) or a positive ("global")."""
+    negatives: Negatives = "all"
+    """Over which the pushes of Eqs. 3 and 4 are averaged; "near" keeps 20 landmarks and more apart, and makes ten less calm."""
     min_distance: float = Field(default=5.7 / 64, ge=0)
     """Negatives within one view are at least this far apart, in unit coordinates."""
     sigma: float = Field(default=1.0, gt=0)
