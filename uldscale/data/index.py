@@ -151,11 +151,15 @@ class ImageIndex:
         """The rows that are never used, each with its reason."""
         return [self.row(int(i)) for i in np.flatnonzero(self._column("status") != "ok")]
 
+    @property
+    def num_points(self) -> int:
+        """L, the points of an annotated image; 0 when none is annotated."""
+        return (pc.max(pc.list_value_length(self.table["landmarks"])).as_py() or 0) // 2
+
     def landmarks(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, L, 2) unit coordinates of the crop, NaN where a point or all of an image is missing."""
-        column = self.table["landmarks"].combine_chunks()
-        count = (pc.max(pc.list_value_length(column)).as_py() or 0) // 2
-        own = column.take(pa.array(rows))
+        count = self.num_points
+        own = self.table["landmarks"].combine_chunks().take(pa.array(rows))
         pixels = np.full((len(rows), count, 2), np.nan)
         known = own.is_valid().to_numpy(False)
         pixels[known] = own.flatten().to_numpy(False).reshape(known.sum(), count, 2)

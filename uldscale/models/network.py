@@ -25,6 +25,9 @@ class NetworkConfig(Settings):
 
     grid: int = Field(64, ge=8)
     """Side G of the working grid in cells, a power of two: 64 for crops of 256 to 512 pixels, 32 for 128."""
+    aggregator: AggregatorConfig = AggregatorConfig()
+    heads: HeadConfig = HeadConfig()
+    vae: VaeConfig = VaeConfig()
 
     @field_validator("grid")
     @classmethod
@@ -32,10 +35,6 @@ class NetworkConfig(Settings):
         if grid & (grid - 1):
             raise ValueError(f"must be a power of two, got {grid}")
         return grid
-
-    aggregator: AggregatorConfig = AggregatorConfig()
-    heads: HeadConfig = HeadConfig()
-    vae: VaeConfig = VaeConfig()
 
 
 class Outputs(NamedTuple):

@@ -74,19 +74,22 @@ class Truth:
         return cls(train, test, points, scale, yaw) if len(train) and len(test) else None
 
     def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
-        """How errors are measured, those that are shown first. Raises ConfigError when one of them is not among them."""
-        known = {protocol.name: protocol for protocol in nme.protocols_for(self.points.shape[1])}
-        if unknown := set(shown or ()) - known.keys():
-            raise ConfigError(
-                f"evaluate.shown: {self.points.shape[1]} annotated points have no protocol {min(unknown)!r}; "
-                f"there are {', '.join(known)}"
-            )
-        first = shown if shown is not None else list(known)[:2]
-        return [known[name] for name in dict.fromkeys([*first, *known])]
+        """How errors are measured; see `protocols_for`."""
+        return protocols_for(self.points.shape[1], shown)
 
     def split(self, points: NDArray[np.float32]) -> tuple[Points, Points, Points, Points]:
         """Predicted and annotated points of the training images, then those of the test images."""
         return points[self.train], self.points[self.train], points[self.test], self.points[self.test]
+
+
+def protocols_for(num_points: int, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
+    """The protocols for so many annotated points, those that are shown first. Raises ConfigError when one of them is not among them."""
+    known = {protocol.name: protocol for protocol in nme.protocols_for(num_points)}
+    if unknown := set(shown or ()) - known.keys():
+        raise ConfigError(
+            f"evaluate.shown: {num_points} annotated points have no protocol {min(unknown)!r}; there are {', '.join(known)}"
+        )
+    return [known[name] for name in dict.fromkeys([*(shown or ()), *known])]
 
 
 def methods_of(run: RunFolder) -> list[str]:

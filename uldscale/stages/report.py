@@ -122,13 +122,15 @@ def _ranges() -> list[str]:
 def _labels(run: RunFolder, result: dict[str, Any]) -> Section:
     """How labels settle."""
     churn = {title_of(name): method["churn"] for name, method in result["methods"].items() if "churn" in method}
-    longest = max((len(values) for values in churn.values()), default=0)
-    lines = {name: [*values, *[None] * (longest - len(values))] for name, values in churn.items()}
-    figures = [_figure("by round", plots.curves(range(1, longest + 1), lines, "round of the stage", "share"))]
     note = (
         "Share of pseudo-labels that changed from one round to the next; those of Mallis(D) are numbered anew in each."
     )
-    return Section("Label churn", note, figures if churn else [])
+    if not churn:
+        return Section("Label churn", note, [])
+    longest = max(len(values) for values in churn.values())
+    lines = {name: [*values, *[None] * (longest - len(values))] for name, values in churn.items()}
+    picture = plots.curves(range(1, longest + 1), lines, "round of the stage", "share")
+    return Section("Label churn", note, [_figure("by round", picture)])
 
 
 def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:

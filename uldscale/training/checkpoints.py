@@ -32,7 +32,7 @@ class Position:
 
 def last_of(folder: str, stage: Stage) -> Position | None:
     """The last complete checkpoint of a stage; None before the first."""
-    return {position.stage: position for position in all_of(folder)}.get(stage)
+    return _ends(all_of(folder)).get(stage)
 
 
 def all_of(folder: str) -> list[Position]:
@@ -43,14 +43,14 @@ def all_of(folder: str) -> list[Position]:
 
 def steps(folder: str) -> dict[Stage, int]:
     """Steps done of each stage that has a complete checkpoint."""
-    return {position.stage: position.step for position in all_of(folder)}
+    return {stage: position.step for stage, position in _ends(all_of(folder)).items()}
 
 
 def commit(folder: str, position: Position) -> None:
     """Declare the checkpoint of a position complete, and drop the old ones; the last of each stage stays."""
     files.write_json(files.join(folder, position.name, "state.json"), asdict(position))
     positions = all_of(folder)
-    ends = {other.stage: other for other in positions}.values()
+    ends = _ends(positions).values()
     for old in positions[:-KEPT]:
         if old not in ends:
             files.remove(files.join(folder, old.name, "state.json"))
@@ -60,6 +60,11 @@ def commit(folder: str, position: Position) -> None:
 def copy(source: str, folder: str, position: Position) -> None:
     """Copy the checkpoint of a position from one folder of checkpoints into another."""
     files.copy_folder(files.join(source, position.name), files.join(folder, position.name), last="state.json")
+
+
+def _ends(positions: list[Position]) -> dict[Stage, Position]:
+    """The last of each stage of positions in order."""
+    return {position.stage: position for position in positions}
 
 
 def _read(folder: str, name: str) -> Position | None:
