@@ -3,6 +3,8 @@ import pytest
 
 from uldscale.evaluation.protocols import normalisers, protocols_for, select_points
 
+KTL_RIDGES = {"5pt-all-ktl": (0.001, 0.1), "68pt-300-lids-ktl": (0.001, 0.1), "68pt-300-box-ktl": (0.1, 0.1)}
+
 
 @pytest.mark.parametrize(
     ("num_points", "expected"),
@@ -14,9 +16,19 @@ from uldscale.evaluation.protocols import normalisers, protocols_for, select_poi
                 ("5pt-all", None, 1, "eye_centres"),
                 ("68pt-300-lids", 300, 10, "interocular_41_46"),
                 ("68pt-300-box", 300, 10, "box"),
+                ("5pt-all-ktl", None, 1, "eye_centres"),
+                ("68pt-300-lids-ktl", 300, 10, "interocular_41_46"),
+                ("68pt-300-box-ktl", 300, 10, "box"),
             ],
         ),
-        (5, [("5pt-300", 300, 10, "eye_centres"), ("5pt-all", None, 1, "eye_centres")]),
+        (
+            5,
+            [
+                ("5pt-300", 300, 10, "eye_centres"),
+                ("5pt-all", None, 1, "eye_centres"),
+                ("5pt-all-ktl", None, 1, "eye_centres"),
+            ],
+        ),
         (
             9,
             [
@@ -33,7 +45,9 @@ from uldscale.evaluation.protocols import normalisers, protocols_for, select_poi
 def test_protocols(num_points, expected):
     found = [(p.name, p.num_train, p.repeats, p.normaliser) for p in protocols_for(num_points)]
     assert found == expected
-    assert all((p.ridge_forward, p.ridge_backward) == (0.01, 0.01) for p in protocols_for(num_points))
+    for protocol in protocols_for(num_points):
+        ridges = KTL_RIDGES.get(protocol.name, (0.01, 0.01))
+        assert (protocol.ridge_forward, protocol.ridge_backward) == ridges
 
 
 def test_five_of_68_points():

@@ -56,15 +56,17 @@ def test_a_protocol_without_normaliser_is_named_and_the_others_are_measured(inde
     points = index.landmarks(np.arange(len(index))) * 64
     points[index.rows("test"), 36] = np.nan
     result = result_of(changed(index, "landmarks", points.reshape(len(index), -1).tolist()), tmp_path)
-    assert result["without_normaliser"] == ["68pt-300", "5pt-all"]
-    assert list(result["methods"]["other"]["nme"]) == result["shown"] == ["68pt-300-lids", "68pt-300-box"]
-    assert set(result["baselines"]["mean_shape"]) == {"68pt-300-lids", "68pt-300-box"}
+    usable = ["68pt-300-lids", "68pt-300-box", "68pt-300-lids-ktl", "68pt-300-box-ktl"]
+    assert result["without_normaliser"] == ["68pt-300", "5pt-all", "5pt-all-ktl"]
+    assert list(result["methods"]["other"]["nme"]) == usable
+    assert result["shown"] == usable[:2]
+    assert set(result["baselines"]["mean_shape"]) == set(usable)
 
 
 def test_settings_say_what_is_shown(index: ImageIndex, tmp_path: Path) -> None:
     result = result_of(index, tmp_path / "a", shown=["68pt-300-box"])
     assert result["shown"] == ["68pt-300-box"]
-    assert len(result["methods"]["other"]["nme"]) == 4
+    assert len(result["methods"]["other"]["nme"]) == 7
     with pytest.raises(ConfigError, match="no protocol '9pt-all'; there are 68pt-300, 5pt-all"):
         result_of(index, tmp_path / "b", shown=["9pt-all"])
 

@@ -3,7 +3,7 @@
 A protocol's name stands beside every number, since numbers of different protocols cannot be compared.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -35,9 +35,8 @@ class Protocol:
     """36-45: outer eye corners (SAIC, CGB); 41-46: lower lids (KeypointsToLandmarks, UnsupervisedLandmarks); 60-72: outer eye
     corners of 98 points (WFLW)."""
     ridge_forward: float = 0.01
-    """As UnsupervisedLandmarks and CGB for all data sets; KeypointsToLandmarks has 0.001 on MAFL and 0.1 on LS3D-W."""
     ridge_backward: float = 0.01
-    """As UnsupervisedLandmarks and CGB for all data sets; KeypointsToLandmarks has 0.1."""
+    """0.01: UnsupervisedLandmarks and CGB, for all data sets."""
 
 
 def protocols_for(num_points: int) -> list[Protocol]:
@@ -46,20 +45,19 @@ def protocols_for(num_points: int) -> list[Protocol]:
     68 points: `68pt-300`, `5pt-all`, and with the other normalisers `68pt-300-lids`, `68pt-300-box`; n others: `<n>pt-300`
     and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, for 9 also the box
     (`-box`, as CGB); 98 (WFLW) have their outer eye corners; any other number has the square root of the area of the points' box.
+    `-ktl`: the same with the ridges that KeypointsToLandmarks, whose protocol the paper follows, has on MAFL (5 points, lids) or
+    LS3D-W (box).
     """
     if num_points == 68:
-        return [
-            _drawn("68pt-300", "all", "interocular_36_45"),
-            _whole("5pt-all", "5", "eye_centres"),
-            _drawn("68pt-300-lids", "all", "interocular_41_46"),
-            _drawn("68pt-300-box", "all", "box"),
-        ]
+        five, lids = _whole("5pt-all", "5", "eye_centres"), _drawn("68pt-300-lids", "all", "interocular_41_46")
+        box = _drawn("68pt-300-box", "all", "box")
+        return [_drawn("68pt-300", "all", "interocular_36_45"), five, lids, box, _ktl(five), _ktl(lids), _ktl(box)]
     points: Literal["all", "5"] = "5" if num_points == 5 else "all"
     lengths: dict[int, Normaliser] = {5: "eye_centres", 9: "eye_centres", 98: "interocular_60_72"}
     normaliser = lengths.get(num_points, "box")
-    found = [_drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)]
-    boxed = [_drawn("9pt-300-box", "all", "box"), _whole("9pt-all-box", "all", "box")]
-    return found + boxed if num_points == 9 else found
+    drawn, whole = _drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)
+    others = {5: [_ktl(whole)], 9: [_drawn("9pt-300-box", "all", "box"), _whole("9pt-all-box", "all", "box")]}
+    return [drawn, whole, *others.get(num_points, [])]
 
 
 def select_points(truth: NDArray[np.floating], protocol: Protocol) -> NDArray[np.float64]:
@@ -93,3 +91,8 @@ def _drawn(name: str, points: Literal["all", "5"], normaliser: Normaliser) -> Pr
 def _whole(name: str, points: Literal["all", "5"], normaliser: Normaliser) -> Protocol:
     # All images are the same draw every time.
     return Protocol(name, points, num_train=None, repeats=1, normaliser=normaliser)
+
+
+def _ktl(protocol: Protocol) -> Protocol:
+    forward = 0.1 if protocol.normaliser == "box" else 0.001
+    return replace(protocol, name=f"{protocol.name}-ktl", ridge_forward=forward, ridge_backward=0.1)
