@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, first_of
 
 
 class Settings(BaseModel):
@@ -33,9 +33,6 @@ class Settings(BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
-NAMED = 10
-"""Most problems that an error names."""
-
 Model = TypeVar("Model", bound=Settings)
 
 
@@ -48,13 +45,12 @@ def load(model: type[Model], path: str, overrides: Sequence[str] = ()) -> Model:
 
 
 def validate(model: type[Model], tree: Any, source: str) -> Model:
-    """Settings from plain values; `source` is named in the error, with the first ten problems."""
+    """Settings from plain values; `source` is named in the error, with the first of its problems."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         problems = [_explain(model, problem) for problem in error.errors()]
-        more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-        raise ConfigError(f"{source}: " + "; ".join(problems[:NAMED] + more)) from None
+        raise ConfigError(f"{source}: {first_of(problems)}") from None
 
 
 def read_yaml(path: str) -> dict[str, Any]:

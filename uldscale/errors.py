@@ -11,6 +11,17 @@
 Every message says what is wrong, what was got, what is wanted and what to do. All other exceptions are bugs: exit code 1.
 """
 
+from collections.abc import Sequence
+
+NAMED = 5
+"""Problems that one line names."""
+
+
+def first_of(problems: Sequence[str]) -> str:
+    """The first few of many problems, in one line."""
+    more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+    return "; ".join([*problems[:NAMED], *more])
+
 
 class UldscaleError(Exception):
     """Root of all errors that a user of uldscale can meet."""

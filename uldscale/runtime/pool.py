@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from uldscale.errors import IncompleteError, UserError
+from uldscale.errors import IncompleteError, UserError, first_of
 from uldscale.runtime.actors import IN_FLIGHT, SETUP, STARTED, Member, Worker
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 """Ray's own waiting takes no notice of an interruption when its node has died."""
-NAMED = 5
-"""Failed items that an error names."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +174,9 @@ class Pool:
         )
 
     def _incomplete(self, total: int) -> IncompleteError:
-        named = "; ".join(f"item {item}: {_brief(error)}" for item, error in list(self._given_up.items())[:NAMED])
-        more = f"; and {len(self._given_up) - NAMED} more" if len(self._given_up) > NAMED else ""
+        named = first_of([f"item {item}: {_brief(error)}" for item, error in self._given_up.items()])
         return IncompleteError(
-            f"{len(self._given_up)} of {total} items failed {self._config.attempts} times each ({named}{more}); "
+            f"{len(self._given_up)} of {total} items failed {self._config.attempts} times each ({named}); "
             "put that right and run the same command again"
         )
 

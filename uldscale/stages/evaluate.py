@@ -70,8 +70,9 @@ class Truth:
         points = index.landmarks(rows) * scale
         known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
         train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
-        yaw = with_estimates(points, index.yaw(rows), train)
-        return cls(train, test, points, scale, yaw) if len(train) and len(test) else None
+        if not (len(train) and len(test)):
+            return None
+        return cls(train, test, points, scale, yaw=with_estimates(points, index.yaw(rows), train))
 
     def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
         """How errors are measured; see `protocols_for`."""

@@ -14,12 +14,10 @@ from uldscale.data.images import BrokenImage, Pixels, decode
 from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
 from uldscale.data.sources import Box, Record, from_folder, ids_of
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import DataError
+from uldscale.errors import DataError, first_of
 from uldscale.evaluation.plots import overlay as draw
 
 CHUNK = 16
-NAMED = 5
-"""Images that a message names."""
 
 
 def predict(
@@ -53,9 +51,8 @@ def predict(
     if as_json:
         typer.echo(json.dumps({"model": model, "images": records}))
     if broken:
-        more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         raise DataError(
-            f"{len(broken)} of {len(broken) + len(records)} images have no landmarks ({'; '.join(broken[:NAMED])}{more}); "
+            f"{len(broken)} of {len(broken) + len(records)} images have no landmarks ({first_of(broken)}); "
             "mend or leave them out"
         )
 
