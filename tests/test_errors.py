@@ -8,3 +8,4 @@ def test_the_first_are_named_and_the_others_counted() -> None:
     assert first_of(problems[:2]) == "0.jpg is empty; 1.jpg is empty"
     assert first_of(problems[:NAMED]).endswith("4.jpg is empty")
     assert first_of(problems).endswith("4.jpg is empty; and 2 more")
+    assert first_of(problems, named=1) == "0.jpg is empty; and 6 more"

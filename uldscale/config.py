@@ -45,12 +45,12 @@ def load(model: type[Model], path: str, overrides: Sequence[str] = ()) -> Model:
 
 
 def validate(model: type[Model], tree: Any, source: str) -> Model:
-    """Settings from plain values; `source` is named in the error, with the first of its problems."""
+    """Settings from plain values; `source` is named in the error, with the first ten problems."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         problems = [_explain(model, problem) for problem in error.errors()]
-        raise ConfigError(f"{source}: {first_of(problems)}") from None
+        raise ConfigError(f"{source}: {first_of(problems, named=10)}") from None
 
 
 def read_yaml(path: str) -> dict[str, Any]:

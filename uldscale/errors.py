@@ -17,10 +17,10 @@ NAMED = 5
 """Problems that one line names."""
 
 
-def first_of(problems: Sequence[str]) -> str:
+def first_of(problems: Sequence[str], named: int = NAMED) -> str:
     """The first few of many problems, in one line."""
-    more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-    return "; ".join([*problems[:NAMED], *more])
+    more = [f"and {len(problems) - named} more"] if len(problems) > named else []
+    return "; ".join([*problems[:named], *more])
 
 
 class UldscaleError(Exception):
