@@ -49,18 +49,19 @@ class Pipeline:
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
         index = self.index()
-        with self.run.timed("extract"):
+        with self.run.alone(), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
 
     def train(self) -> None:
         """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
         index, store = self.index(), self.store()
-        with self.run.timed("zero_shot"):
-            landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
-            zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run)
-        with self.run.timed("train"):
-            train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
-        self.run.publish(Stage.D_ULD_PP.value)
+        landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
+        with self.run.alone():
+            with self.run.timed("zero_shot"):
+                zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run)
+            with self.run.timed("train"):
+                train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
+            self.run.publish(Stage.D_ULD_PP.value)
 
     def evaluate(self) -> dict[str, Any]:
         """Detectors to result.json."""

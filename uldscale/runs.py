@@ -4,6 +4,7 @@ config.yaml        the resolved job
 environment.json   versions and machine
 metrics.jsonl      one JSON line per event
 index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
+lock               held by the process that extracts or trains
 """
 
 import json
@@ -18,9 +19,10 @@ from importlib import metadata
 from typing import Any, Self
 
 import yaml
+from filelock import FileLock, Timeout
 
 from uldscale import files
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, IncompleteError
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,22 @@ class RunFolder:
             yield
         finally:
             self.log(event="timed", stage=stage, seconds=round(time.monotonic() - start, 3))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process extracts or trains the same run meanwhile; the lock ends with the process, however that ends.
+
+        Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
+        """
+        try:
+            held = FileLock(files.join(self.root, "lock")).acquire(blocking=False)
+        except Timeout:
+            raise IncompleteError(
+                f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "
+                "it has ended, or set another `name`"
+            ) from None
+        with held:
+            yield
 
     def seconds(self) -> dict[str, float]:
         """Seconds booked so far, by stage."""

@@ -14,7 +14,7 @@ from PIL import Image
 from uldscale import files
 from uldscale.data.faces3d import render
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import DataError, ModelError
+from uldscale.errors import DataError, IncompleteError, ModelError
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
 from uldscale.stages.inspect_store import print_info, verify
@@ -62,6 +62,14 @@ def test_second_run_does_nothing(whole: Pipeline, content: Content) -> None:
     again = Pipeline(whole.job)
     again.run_all()
     assert content(again.run.store) | content(again.run.methods) | content(again.run.labels) == before
+
+
+@pytest.mark.parametrize("step", [Pipeline.extract, Pipeline.train])
+def test_extraction_and_training_have_the_run_for_themselves(
+    whole: Pipeline, step: Callable[[Pipeline], object]
+) -> None:
+    with whole.run.alone(), pytest.raises(IncompleteError, match="another process is at work on"):
+        step(whole)
 
 
 def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
