@@ -224,7 +224,7 @@ def test_seconds_are_booked_by_stage(run: RunFolder) -> None:
 HOLD = """
 import sys, time
 from uldscale.runs import RunFolder
-with RunFolder(sys.argv[1]).alone():
+with RunFolder(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -237,13 +237,13 @@ def test_two_processes_do_not_work_on_one_run(run: RunFolder) -> None:
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(IncompleteError, match="another process is at work on .*; run the same command again"),
-            run.alone(),
+            run.locked(),
         ):
             pass
         other.kill()
-    with pytest.raises(KeyError), run.alone():
+    with pytest.raises(KeyError), run.locked():
         raise KeyError
-    with run.alone():
+    with run.locked():
         pass
 
 

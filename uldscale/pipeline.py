@@ -49,14 +49,14 @@ class Pipeline:
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
         index = self.index()
-        with self.run.alone(), self.run.timed("extract"):
+        with self.run.locked(), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
 
     def train(self) -> None:
         """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
         index, store = self.index(), self.store()
         landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
-        with self.run.alone():
+        with self.run.locked():
             with self.run.timed("zero_shot"):
                 zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run)
             with self.run.timed("train"):

@@ -167,7 +167,7 @@ class RunFolder:
             self.log(event="timed", stage=stage, seconds=round(time.monotonic() - start, 3))
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """No other process extracts or trains the same run meanwhile; the lock ends with the process, however that ends.
 
         Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.

@@ -68,7 +68,7 @@ def test_second_run_does_nothing(whole: Pipeline, content: Content) -> None:
 def test_extraction_and_training_have_the_run_for_themselves(
     whole: Pipeline, step: Callable[[Pipeline], object]
 ) -> None:
-    with whole.run.alone(), pytest.raises(IncompleteError, match="another process is at work on"):
+    with whole.run.locked(), pytest.raises(IncompleteError, match="another process is at work on"):
         step(whole)
 
 
