@@ -15,13 +15,16 @@ stop_spinning()
 
 WITH_RAY = (
     "tests/runtime/",
-    *(f"tests/stages/test_{name}.py" for name in ("bucket", "interruption", "many_nodes", "pipeline", "relabel")),
+    *(f"tests/stages/test_{name}.py" for name in ("interruption", "many_nodes", "relabel")),
 )
 """Tests that start a Ray, by their places: one after the other, since its processes are more than enough for two cores."""
 
+WITH_RAY_OF_THEIR_OWN = ("tests/stages/test_bucket.py", "tests/stages/test_pipeline.py")
+"""Tests that no clock hurries: a second Ray beside the first, at the end of the other row, which is shorter."""
+
 
 class RayInOneRow(LoadScopeScheduling):
-    """Tests side by side (`--numprocesses 2`): one process takes all with Ray, the others the rest file by file.
+    """Tests side by side (`--numprocesses 2`): one process takes those with Ray, the others the rest file by file.
 
     By their places, since marks (`xdist_group`) never reach the scheduler: xdist 3.8 writes them into node ids, which pytest 9.2 ignores.
     """
@@ -31,7 +34,7 @@ class RayInOneRow(LoadScopeScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(WITH_RAY))
+    items.sort(key=lambda item: (not item.nodeid.startswith(WITH_RAY), item.nodeid.startswith(WITH_RAY_OF_THEIR_OWN)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> RayInOneRow:

@@ -11,7 +11,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
-from uldscale.stages.evaluate import evaluate, protocols_for
+from uldscale.stages.evaluate import chosen_protocols, evaluate
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
 from uldscale.stages.locate import locate
@@ -97,7 +97,7 @@ class Pipeline:
         images, views = len(index.rows("train")), job.extract.views.count
         require_trainable(job.train, images, views, job.runtime.workers)
         if points := index.num_points:
-            protocols_for(points, job.evaluate.shown)
+            chosen_protocols(points, job.evaluate.shown)
 
     def store(self) -> FeatureStore:
         """The complete feature store of this run."""

@@ -75,15 +75,15 @@ class Truth:
         return cls(train, test, points, scale, yaw=with_estimates(points, index.yaw(rows), train))
 
     def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
-        """How errors are measured; see `protocols_for`."""
-        return protocols_for(self.points.shape[1], shown)
+        """How errors are measured; see `chosen_protocols`."""
+        return chosen_protocols(self.points.shape[1], shown)
 
     def split(self, points: NDArray[np.float32]) -> tuple[Points, Points, Points, Points]:
         """Predicted and annotated points of the training images, then those of the test images."""
         return points[self.train], self.points[self.train], points[self.test], self.points[self.test]
 
 
-def protocols_for(num_points: int, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
+def chosen_protocols(num_points: int, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
     """The protocols for so many annotated points, those that are shown first. Raises ConfigError when one of them is not among them."""
     known = {protocol.name: protocol for protocol in nme.protocols_for(num_points)}
     if unknown := set(shown or ()) - known.keys():
