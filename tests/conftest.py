@@ -17,14 +17,14 @@ WITH_RAY = (
     "tests/runtime/",
     *(f"tests/stages/test_{name}.py" for name in ("interruption", "many_nodes", "relabel")),
 )
-"""Tests that start a Ray, by their places: one after the other, since its processes are more than enough for two cores."""
+"""Tests with a Ray that a clock hurries, by their places: one after the other, since its processes are more than enough for two cores."""
 
 WITH_RAY_OF_THEIR_OWN = ("tests/stages/test_bucket.py", "tests/stages/test_pipeline.py")
-"""Tests that no clock hurries: a second Ray beside the first, at the end of the other row, which is shorter."""
+"""Those that no clock hurries: a second Ray beside the first, at the end of the other row, which is shorter."""
 
 
 class RayInOneRow(LoadScopeScheduling):
-    """Tests side by side (`--numprocesses 2`): one process takes those with Ray, the others the rest file by file.
+    """Tests side by side (`--numprocesses 2`): one process takes WITH_RAY, the others the rest file by file.
 
     By their places, since marks (`xdist_group`) never reach the scheduler: xdist 3.8 writes them into node ids, which pytest 9.2 ignores.
     """
