@@ -28,8 +28,11 @@ from uldscale.diffusion.codec import Arrays, CodecConfig
 from uldscale.evaluation import nme
 from uldscale.job import Job, load_job
 from uldscale.pipeline import Pipeline
+from uldscale.runtime.alone import Alone
+from uldscale.runtime.progress import Progress
 from uldscale.stages.evaluate import Truth
 from uldscale.stages.extract import CODEC_PIXELS, HELD_OUT
+from uldscale.stages.seeking import seek
 from uldscale.stages.zero_shot import Finder
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -109,9 +112,9 @@ def measure(job: Job, index: ImageIndex, store: FeatureStore) -> dict[str, Any]:
     protocol, rows, errors = truth.protocols(None)[0], index.rows(), []
     for seed in SEEDS:
         points = np.full((len(index), landmarks, 2), np.nan, np.float32)
-        points[rows] = Finder(job.zero_shot.updated(seed=seed), landmarks, index, store, job.data.roi.border).points(
-            rows
-        )
+        finder = Finder.of(job.zero_shot.updated(seed=seed), landmarks, index, store, job.data.roi.border)
+        with Alone(finder, None) as alone, Progress(f"zero_shot {seed}", len(rows)) as progress:
+            (points[rows],) = seek(alone, "zero_shot", rows, 0, ("points",), progress)
         errors.append(nme.evaluate(*truth.split(points * truth.scale), protocol, 0))
     return {
         "bytes_per_image": store.spec.row_bytes,

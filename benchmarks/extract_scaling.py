@@ -56,7 +56,7 @@ def write_job(folder: Path, name: str, images: Path, actors: int) -> Path:
         "output": str(folder / "runs"),
         "data": {"kind": "folder", "train": str(images), "size": SIDE},
         "extract": {"features": features, "views": {"count": 2}, "store": {"rows_per_shard": 250}},
-        "runtime": {"actors": actors},
+        "runtime": {"extract": {"count": actors}},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(job))

@@ -19,15 +19,14 @@ import torch
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
-from uldscale.detector import LandmarkDetector
 from uldscale.evaluation import nme
 from uldscale.job import load_job
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
-from uldscale.stages.locate import Seeker
+from uldscale.stages.locate import Blueprint, Locator
 from uldscale.stages.relabel import Relabeller
+from uldscale.stages.seeking import Chunk
 from uldscale.store.features import FeatureStore
-from uldscale.store.reader import FeatureReader
 from uldscale.training.loop import Training
 
 SIDES = 600
@@ -51,11 +50,13 @@ def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFo
 
 
 def judge(run: RunFolder, method: str, store: FeatureStore, index: ImageIndex) -> dict[str, Any]:
-    seeker = Seeker(LandmarkDetector.load(run.method(method)), FeatureReader(store), method)
+    locator = Locator(Blueprint(store.root, gpus=0))
+    locator.setup()
     size = store.spec.image_size
     drawn = np.random.default_rng(123).permutation(index.rows("train"))[: 2 * SIDES]
     sides = [np.sort(half) for half in np.split(drawn, [len(drawn) // 2])]
-    found = [seeker(rows, 0, "points")[0] * size for rows in sides]
+    chunks = [Chunk(run.method(method), tuple(rows.tolist()), 0, ("points",)) for rows in sides]
+    found = [locator.process(chunk)[0] * size for chunk in chunks]
     known = [index.landmarks(rows) * size for rows in sides]
     result = nme.evaluate(found[0], known[0], found[1], known[1], nme.protocols_for(known[0].shape[1])[0], 0)
     each = np.diff(np.concatenate([[0], result.backward_ced]) * np.arange(len(result.backward_ced) + 1))

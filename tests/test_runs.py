@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "name": "müller",
     "data": {"size": 128, "train": "faces"},
     "train": {"batch": 12},
-    "runtime": {"actors": 1},
+    "runtime": {"extract": {"count": 1}},
 }
 IDENTITY = {key: SETTINGS[key] for key in ("data", "train")}
 
@@ -73,8 +73,8 @@ def test_creating_a_run(tmp_path: Path) -> None:
 
 def test_a_run_goes_on(run: RunFolder) -> None:
     run.log(event="step", step=1)
-    again = RunFolder.create(run.root, {**SETTINGS, "runtime": {"actors": 8}}, IDENTITY)
-    assert again.read_config()["runtime"] == {"actors": 8}
+    again = RunFolder.create(run.root, {**SETTINGS, "runtime": {"extract": {"count": 8}}}, IDENTITY)
+    assert again.read_config()["runtime"] == {"extract": {"count": 8}}
     assert [event["step"] for event in again.read_metrics()] == [1]
 
 

@@ -5,7 +5,7 @@ from pydantic import Field
 from uldscale import config
 from uldscale.config import Settings
 from uldscale.data.index import DataConfig
-from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.evaluate import EvaluateConfig
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.stages.zero_shot import ZeroShotConfig

@@ -29,7 +29,7 @@ class Pipeline:
         self.job = job
         self.run = RunFolder.create(job.root, job.model_dump(mode="json"), job.identity())
         if job.runtime.metrics_port is not None:
-            telemetry.serve(job.runtime.metrics_port)
+            telemetry.serve(job.runtime.metrics_port, job.runtime.metrics_host)
 
     def beside(self, name: str, **changes: Settings) -> "Pipeline":
         """A run in this one's folder, of the same job with some parts changed, on this one's index and store."""
@@ -43,6 +43,8 @@ class Pipeline:
 
     def index(self) -> ImageIndex:
         """Images to index.parquet."""
+        telemetry.use_run(self.job.name)
+        telemetry.tell_run(data=self.job.data.kind)
         with self.run.timed("index"):
             return build_index(self.job.data, self.run.index)
 
@@ -58,7 +60,7 @@ class Pipeline:
         landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
         with self.run.locked():
             with self.run.timed("zero_shot"):
-                zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run)
+                zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run, self.job.runtime)
             with self.run.timed("train"):
                 train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
             self.run.publish(Stage.D_ULD_PP.value)
@@ -67,7 +69,7 @@ class Pipeline:
         """Detectors to result.json."""
         index = self.index()
         with self.run.timed("evaluate"):
-            locate(index, self.store(), self.run)
+            locate(index, self.store(), self.run, self.job.runtime)
         return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
 
     def score(self, predictions: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class Pipeline:
         """What would end the run after hours is told before them."""
         job, index = self.job, self.index()
         images, views = len(index.rows("train")), job.extract.views.count
-        require_trainable(job.train, images, views, job.runtime.workers)
+        require_trainable(job.train, images, views, job.runtime.train.count)
         if points := index.num_points:
             chosen_protocols(points, job.evaluate.shown)
 

@@ -4,7 +4,9 @@ config.yaml        the resolved job
 environment.json   versions and machine
 metrics.jsonl      one JSON line per event
 index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
+progress/          how far each stage is, JSON
 lock               held by the process that extracts or trains
+stop               there while training shall write a checkpoint and end
 """
 
 import json
@@ -96,6 +98,16 @@ class RunFolder:
         return files.join(self.root, "workers")
 
     @property
+    def progress(self) -> str:
+        """Folder in which every stage says how far it is."""
+        return files.join(self.root, "progress")
+
+    @property
+    def stop(self) -> str:
+        """File at which training stops with a checkpoint."""
+        return files.join(self.root, "stop")
+
+    @property
     def methods(self) -> str:
         """Folder of the methods that are compared."""
         return files.join(self.root, "methods")
@@ -153,7 +165,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All events in order; empty before the first. A line that a kill or a full disk tore is skipped."""
-        if not os.path.exists(self.metrics):
+        if not files.exists(self.metrics):
             return []
         return [event for line in files.read_bytes(self.metrics).splitlines() if (event := _parsed(line)) is not None]
 

@@ -11,7 +11,8 @@ import ray
 import torch.distributed
 from ray import cloudpickle
 
-from uldscale.runtime.cluster import RuntimeConfig, connect
+from uldscale.runtime.cluster import connect
+from uldscale.runtime.roles import RuntimeConfig, Team
 
 # Actors can't import this file by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -44,7 +45,7 @@ class Ranks:
 def runtime() -> RuntimeConfig:
     """Small settings on this machine; Ray is connected."""
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112
-    config = RuntimeConfig(threads_per_worker=1)
+    config = RuntimeConfig(train=Team(threads=1))
     connect(config)
     return config
 

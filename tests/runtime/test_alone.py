@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from uldscale.runtime.alone import Alone, pool
-from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.roles import RuntimeConfig, Team
 
-ALONE = RuntimeConfig(ray=False, actors=2, threads_per_actor=1)
+ALONE = RuntimeConfig(ray=False, extract=Team(count=2))
 
 
 class Square:
@@ -25,7 +25,7 @@ class Square:
 
 def test_all_items_in_order_by_one_worker() -> None:
     before, threads = Square.setups, torch.get_num_threads()
-    with pool(Square, ALONE) as alone:
+    with pool(Square, "extract", ALONE) as alone:
         assert isinstance(alone, Alone)
         found = [(done.item, done.result) for items in ([3, 1], [2]) for done in alone.run(items)]
     assert found == [(3, (9, 1)), (1, (1, 1)), (2, (4, 1))]
@@ -34,5 +34,5 @@ def test_all_items_in_order_by_one_worker() -> None:
 
 
 def test_an_error_comes_out_as_it_is() -> None:
-    with pool(Square, ALONE) as alone, pytest.raises(OSError, match="the disk is away"):
+    with pool(Square, "extract", ALONE) as alone, pytest.raises(OSError, match="the disk is away"):
         list(alone.run([1, -1]))

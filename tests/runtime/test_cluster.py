@@ -14,7 +14,9 @@ import torch
 from ray import cloudpickle
 
 from uldscale.errors import ConfigError, IncompleteError
-from uldscale.runtime.cluster import RuntimeConfig, barrier, connect, device, gather, rank, world_size
+from uldscale.runtime.cluster import connect
+from uldscale.runtime.ranks import barrier, gather, rank, world_size
+from uldscale.runtime.roles import Role, RuntimeConfig, Team
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -26,7 +28,7 @@ def test_connect_twice_is_one_ray(runtime: RuntimeConfig) -> None:
 
 
 def test_two_cores_hold_all_that_a_run_starts_at_once(runtime: RuntimeConfig) -> None:
-    assert ray.cluster_resources()["CPU"] >= 2 * RuntimeConfig().threads_per_worker + 2
+    assert ray.cluster_resources()["CPU"] >= 2 * RuntimeConfig().train.cpus + 2
 
 
 def test_actors_can_import_the_package_and_stay_in_the_folder_of_the_run(runtime: RuntimeConfig) -> None:
@@ -39,17 +41,6 @@ def test_actors_can_import_the_package_and_stay_in_the_folder_of_the_run(runtime
     import uldscale
 
     assert ray.get(look.remote()) == (uldscale.__file__, os.getcwd())
-
-
-def test_no_cluster_at_the_address_is_the_users_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: Any) -> None:
-        raise ConnectionError("ray client connection timeout")
-
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(ConfigError, match=r"RAY_ADDRESS='10\.0\.0\.1:6379'"):
-        connect(RuntimeConfig())
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "something else"])
@@ -74,30 +65,33 @@ def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="asks for 2 GPUs at once, but this machine has 1"):
-        connect(RuntimeConfig(workers=2, gpus_per_worker=0.5, gpus_for_clustering=1))
+        connect(RuntimeConfig(train=Team(count=1, gpus=1), relabel=Role(gpus=1)))
 
 
 GPU_THAT_TORCH_CANNOT_USE = """
 import os, ray
 from ray import cloudpickle
-from uldscale.runtime.cluster import RuntimeConfig, connect, device
+from uldscale.runtime.cluster import connect, device
 from uldscale.runtime.pool import Pool
+from uldscale.runtime.roles import RuntimeConfig, Team
 
 ray_init = ray.init
 ray.init = lambda **settings: ray_init(**settings, num_gpus=1)
 
 class Worker:
+    def __init__(self, gpus):
+        self.gpus = gpus
     def setup(self):
         import torch
-        torch.cuda.is_available = lambda: False
-        self.device = device()
+        torch.cuda.is_available = lambda: not self.gpus
+        self.device = device(self.gpus)
     def process(self, item):
         return self.device.type, os.environ["CUDA_VISIBLE_DEVICES"]
 
 for gpus in (0, 1):
-    runtime = RuntimeConfig(gpus_per_actor=gpus)
+    runtime = RuntimeConfig(extract=Team(gpus=gpus))
     connect(runtime)
-    with Pool(Worker, runtime) as pool:
+    with Pool(lambda: Worker(gpus), "extract", runtime) as pool:
         print([done.result for done in pool.run([0])])
 """
 
@@ -109,17 +103,17 @@ def test_a_gpu_is_computed_on_by_those_who_reserve_it_or_by_none() -> None:
         [sys.executable, "-c", GPU_THAT_TORCH_CANNOT_USE], env=environment, capture_output=True, text=True
     )
     assert run.stdout == "[('cpu', '')]\n"
-    assert "uldscale: this run leaves all GPUs of Ray idle (1); set runtime.gpus_per_actor=1" in run.stderr
+    assert "uldscale: this run leaves all GPUs of Ray idle (1); set runtime.extract.gpus=1" in run.stderr
     last = run.stderr.splitlines()[-1]
     assert re.fullmatch(
-        r"uldscale\.errors\.ConfigError: Ray gave this process a GPU on .*, which torch .* cannot use; .*", last
+        r"uldscale\.errors\.ConfigError: this process was given a GPU on .*, which torch .* cannot use; .*", last
     )
 
 
 def test_a_process_alone_is_a_world_of_one() -> None:
     rows = torch.ones(3, 2, requires_grad=True)
     barrier()
-    assert (rank(), world_size(), device().type) == (0, 1, "cuda" if torch.cuda.is_available() else "cpu")
+    assert (rank(), world_size()) == (0, 1)
     assert gather(rows) is rows
 
 

@@ -10,8 +10,8 @@ from ray import cloudpickle
 from torch import Tensor, nn
 
 from uldscale.errors import ModelError
-from uldscale.runtime.cluster import rank, world_size
 from uldscale.runtime.engine import Engine, EngineConfig, Rate, make_engine, read_weights
+from uldscale.runtime.ranks import rank, world_size
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

@@ -17,8 +17,8 @@ from ray.exceptions import ActorDiedError
 
 from uldscale.errors import DataError, IncompleteError, ModelError
 from uldscale.runtime.actors import IN_FLIGHT, Worker
-from uldscale.runtime.cluster import RuntimeConfig
 from uldscale.runtime.pool import Finished, Pool
+from uldscale.runtime.roles import RuntimeConfig, Team
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -42,7 +42,7 @@ class Square:
 
 
 def run_pool(make: Callable[[], Worker], items: Sequence[int], config: RuntimeConfig) -> Iterator[Finished]:
-    with Pool(make, config) as pool:
+    with Pool(make, "extract", config) as pool:
         yield from pool.run(items)
 
 
@@ -57,7 +57,7 @@ def squares(finished: list[Finished]) -> dict[int, int]:
 
 
 def test_all_items_once(runtime: RuntimeConfig, tmp_path: Path) -> None:
-    finished = list(run_pool(lambda: Square(tmp_path), range(8), runtime.updated(actors=3)))
+    finished = list(run_pool(lambda: Square(tmp_path), range(8), runtime.updated(extract=Team(count=3))))
     assert squares(finished) == {item: item * item for item in range(8)}
     assert len(finished) == 8
     assert set(attempts(tmp_path).values()) == {1}
@@ -73,7 +73,7 @@ def test_one_item_sets_up_one_actor(runtime: RuntimeConfig, tmp_path: Path) -> N
             super().setup()
             (self.folder / f"100-{os.getpid()}").touch()
 
-    finished = list(run_pool(lambda: Counted(tmp_path), [7], runtime.updated(actors=3)))
+    finished = list(run_pool(lambda: Counted(tmp_path), [7], runtime.updated(extract=Team(count=3))))
     assert squares(finished) == {7: 49}
     assert attempts(tmp_path) == {7: 1, 100: 1}
 
@@ -83,7 +83,7 @@ def test_a_killed_actor_costs_an_attempt_of_its_item_only(runtime: RuntimeConfig
         if item == 1 and attempt == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    config = runtime.updated(attempts=2, actors=2)
+    config = runtime.updated(attempts=2, extract=Team(count=2))
     finished = list(run_pool(lambda: Square(tmp_path, die_once), range(9), config))
     assert squares(finished) == {item: item * item for item in range(9)}
     assert attempts(tmp_path)[1] == 2
@@ -116,15 +116,19 @@ class Meeting:
 
 
 def test_items_of_an_actor_overlap_and_actors_stay_for_the_next_run(runtime: RuntimeConfig) -> None:
-    with Pool(Meeting, runtime) as pool:
+    with Pool(Meeting, "extract", runtime) as pool:
         first, second = ({done.result for done in pool.run(range(2 * IN_FLIGHT))} for _ in range(2))
     assert len(first) == 1
     assert first == second
 
 
 def test_no_place_for_any_actor(runtime: RuntimeConfig, tmp_path: Path) -> None:
-    config = runtime.updated(cpus_per_actor=1000.0, deadline_seconds=2.0)
-    with pytest.raises(IncompleteError, match=r"no actor found a place within 2 s: each wants 1000 CPUs and 0 GPUs"):
+    role = Team(cpus=1000.0, memory_gib=2, node="gpu", count=2)
+    config = runtime.updated(extract=role, wait_seconds=2.0)
+    wants = r"runtime.extract wants 2 x \(1000 CPUs, 0 GPUs, 2 GiB of memory, a node with the label uldscale.role=gpu\)"
+    with pytest.raises(
+        IncompleteError, match=f"^{wants} and got no place within 2 s; the cluster has .* free, and 0 nodes"
+    ):
         list(run_pool(lambda: Square(tmp_path), range(3), config))
 
 
@@ -204,14 +208,14 @@ def test_it_is_the_users_turn_after_the_last_attempt(runtime: RuntimeConfig, tmp
 
 
 def test_what_came_while_nobody_looked_is_not_late(runtime: RuntimeConfig, tmp_path: Path) -> None:
-    with Pool(lambda: Square(tmp_path), runtime.updated(attempts=1)) as pool:
+    with Pool(lambda: Square(tmp_path), "extract", runtime.updated(attempts=1)) as pool:
         finished = pool.run(range(6))
         first = next(finished)
-        pool._config = pool._config.updated(deadline_seconds=0.5)
+        pool._runtime = pool._runtime.updated(deadline_seconds=0.5)
         time.sleep(1.5)
         # Nothing shall be late from here on but what was so before.
         rest = [next(finished)]
-        pool._config = runtime.updated(attempts=1)
+        pool._runtime = runtime.updated(attempts=1)
         rest += finished
     assert squares([first, *rest]) == {item: item * item for item in range(6)}
     assert set(attempts(tmp_path).values()) == {1}
@@ -229,7 +233,7 @@ class Witness:
 
 
 def test_an_actor_has_its_threads_and_dies_with_the_pool(runtime: RuntimeConfig) -> None:
-    pool = run_pool(Witness, range(9), runtime.updated(threads_per_actor=3))
+    pool = run_pool(Witness, range(9), runtime.updated(extract=Team(threads=3)))
     seen = next(pool).result
     assert (seen["threads"], seen["torch"]) == ("3", False)
     pool.close()

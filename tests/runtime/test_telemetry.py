@@ -10,7 +10,7 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from uldscale.runtime import telemetry
-from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.runtime.telemetry import METRICS, record, serve
 
 Samples = dict[str, list[Any]]
@@ -42,7 +42,7 @@ def wait_for(samples: Callable[[], Samples], name: str) -> Samples:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return serve(0)
+    return serve(0, "127.0.0.1")
 
 
 def test_names_and_labels_are_prometheus_own() -> None:

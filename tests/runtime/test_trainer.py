@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from torch import nn
 
 from uldscale import files
 from uldscale.errors import DataError, IncompleteError
-from uldscale.runtime.cluster import RuntimeConfig, barrier, gather, rank, world_size
 from uldscale.runtime.engine import EngineConfig, Rate, make_engine, read_weights
+from uldscale.runtime.ranks import barrier, gather, rank, world_size
+from uldscale.runtime.roles import RuntimeConfig, Team
+from uldscale.runtime.stopping import Stopping
 from uldscale.runtime.trainer import fit
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -58,13 +61,7 @@ def test_a_lost_worker_costs_nothing_and_an_error_of_the_loop_comes_out_at_once(
     train(alone)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(DataError) as raised:
-        fit(
-            train_then_fail,
-            {"folder": together},
-            storage=files.join(together, "workers"),
-            name="train",
-            runtime=runtime.updated(workers=2, threads_per_worker=2, max_failures=2),
-        )
+        run(train_then_fail, {"folder": together}, Path(together), runtime.updated(train=Team(count=2, threads=2)))
     assert str(raised.value) == "images/17.jpg has no landmarks; remove it from the list"
     assert "in train_then_fail" in raised.value.__notes__[0]
     last = f"checkpoints/{STEPS - 1:03d}"
@@ -75,6 +72,14 @@ def test_a_lost_worker_costs_nothing_and_an_error_of_the_loop_comes_out_at_once(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def run(loop: Any, config: dict[str, Any], folder: Path, runtime: RuntimeConfig) -> None:
+    """The loop on its workers; its checkpoints are in `folder`/checkpoints."""
+    fit(
+        loop, config, storage=str(folder / "workers"), name="train", runtime=runtime,
+        marks=partial(files.names, str(folder / "checkpoints")), stopping=Stopping(str(folder / "stop")),
+    )  # fmt: skip
+
+
 def die(config: dict[str, Any]) -> None:
     barrier()
     os._exit(1)
@@ -82,9 +87,10 @@ def die(config: dict[str, Any]) -> None:
 
 def test_one_worker_lost_too_often_leaves_work_over(runtime: RuntimeConfig, tmp_path: Path) -> None:
     with pytest.raises(
-        IncompleteError, match="training lost its workers more often than runtime.max_failures = 0 allows"
+        IncompleteError,
+        match="training lost its workers more often since the last checkpoint than runtime.max_failures = 0",
     ):
-        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime.updated(max_failures=0))
+        run(die, {}, tmp_path, runtime.updated(max_failures=0))
 
 
 def sleep(config: dict[str, Any]) -> None:
@@ -102,7 +108,7 @@ def test_ctrl_c_is_an_interrupt_while_training(runtime: RuntimeConfig, tmp_path:
 
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        fit(sleep, {"asleep": str(asleep)}, storage=str(tmp_path), name="train", runtime=runtime)
+        run(sleep, {"asleep": str(asleep)}, tmp_path, runtime)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,7 @@ def test_ctrl_c_stays_an_interrupt_and_a_termination_a_termination(
 ) -> None:
     monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(code))
     with pytest.raises(kind):
-        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime)
+        run(die, {}, tmp_path, runtime)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +142,4 @@ def test_what_comes_out_after_the_last_attempt(
 
     monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fail)
     with pytest.raises(kind):
-        fit(die, {}, storage=str(tmp_path), name="train", runtime=runtime)
+        run(die, {}, tmp_path, runtime)

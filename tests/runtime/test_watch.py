@@ -10,20 +10,20 @@ from uldscale.errors import IncompleteError
 SCRIPT = """
 import time
 import ray
-from uldscale.runtime import cluster, watch
+from uldscale.runtime import cluster, roles, watch
 {trouble}
 watch.WATCH_SECONDS, watch.SILENT_ROUNDS = 0.2, 3
-cluster.connect(cluster.RuntimeConfig())
+cluster.connect(roles.RuntimeConfig())
 time.sleep({seconds})
 """
 REFUSES = """
 def refuse():
     raise ray.exceptions.RaySystemError("no connection")
-watch._living_nodes = refuse
+watch.living_nodes = refuse
 """
 TROUBLES = {
-    "another node": "watch._living_nodes = lambda: {'somebody'}",
-    "silence": "watch._living_nodes = lambda: time.sleep(600)",
+    "another node": "watch.living_nodes = lambda: {'somebody'}",
+    "silence": "watch.living_nodes = lambda: time.sleep(600)",
     "refusal": REFUSES,
 }
 

@@ -77,7 +77,7 @@ def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
             "d_uld_pose_proxy": stage,
             "d_uld_pp": labelled,
         },
-        "runtime": {"ray": False, "threads_per_worker": 1},
+        "runtime": {"ray": False, "train": {"threads": 1}},
     }
 
 

@@ -40,7 +40,7 @@ def test_a_node_dies(
 ) -> None:
     settings["data"] |= {"train": 60, "test": 12}
     settings["extract"]["store"] = {"rows_per_shard": 2}
-    settings["runtime"] |= {"ray": True, "actors": 3}
+    settings["runtime"] |= {"ray": True, "extract": {"count": 3}}
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
     job = tmp_path / "job.yaml"
     job.write_text(yaml.safe_dump(settings))

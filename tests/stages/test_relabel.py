@@ -11,7 +11,8 @@ from ray.exceptions import RayTaskError
 from uldscale.clustering.two_stage import ClusterConfig
 from uldscale.errors import DataError
 from uldscale.runs import RunFolder
-from uldscale.runtime.cluster import RuntimeConfig, connect
+from uldscale.runtime.cluster import connect
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.training.description import Keypoints
 from uldscale.training.schedule import Stage

@@ -46,7 +46,7 @@ def blueprint(tiny_model: str, tmp_path: Path) -> Blueprint:
     )
     spec = store_spec(config, Backbone.outline(model), SIZE, num_rows=len(index), index=index.fingerprint())
     store = FeatureStore.open_or_create(str(tmp_path / "store"), spec)
-    return Blueprint(config, store.root, str(tmp_path / "index.parquet"), SIZE)
+    return Blueprint(config, store.root, str(tmp_path / "index.parquet"), SIZE, gpus=0)
 
 
 def ready(blueprint: Blueprint) -> ShardWorker:

@@ -23,7 +23,12 @@ from uldscale.training.schedule import TrainConfig
         ),
         (("extract", "views", "count"), 1, ConfigError, "extract.views.count=1; set it to 2 or more"),
         (("evaluate", "shown"), ["9pt-all"], ConfigError, "68 annotated points have no protocol '9pt-all'"),
-        (("runtime", "workers"), 3, ConfigError, "train.batch=4 cannot be shared equally by runtime.workers=3"),
+        (
+            ("runtime", "train"),
+            {"count": 3},
+            ConfigError,
+            "train.batch=4 cannot be shared equally by runtime.train.count=3",
+        ),
     ],
 )
 def test_what_cannot_be_trained(

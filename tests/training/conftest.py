@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,12 +74,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 def training_in(store: FeatureStore) -> Callable[..., Training]:
     """Builds a training in a run folder, relabelled in this process."""
 
-    def make(folder: Path, config: TrainConfig = CONFIG) -> Training:
+    def make(folder: Path, config: TrainConfig = CONFIG, **told: Any) -> Training:
         run = RunFolder(str(folder))
         folder.mkdir(exist_ok=True)
         yaw = np.linspace(-80, 80, ROWS)
         relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
         rows = np.arange(ROWS - 2)
-        return Training(config, FeatureConfig(), run, store, rows, relabeller, border=0.1, device=torch.device("cpu"))
+        return Training(
+            config, FeatureConfig(), run, store, rows, relabeller, border=0.1, device=torch.device("cpu"), **told
+        )
 
     return make

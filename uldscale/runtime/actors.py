@@ -4,20 +4,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import ray
 
-from uldscale.runtime import environment
-
-if TYPE_CHECKING:  # every actor imports this module, and only its worker may want torch
-    from uldscale.runtime.cluster import RuntimeConfig
+from uldscale.runtime.roles import Role
 
 IN_FLIGHT = 3
 """Calls that an actor works on side by side, each in a thread: while one computes, the next reads and the last writes."""
 
 STARTED, SETUP = "started", "setup"
 """The calls that get an actor ready, where an item would be."""
+
+
+_WITHOUT_PLACE = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING")
+"""States of an actor in Ray's own table."""
 
 
 class Worker(Protocol):
@@ -36,8 +37,9 @@ class _Actor:
     def __init__(self, make: Callable[[], Worker]) -> None:
         self._make = make
 
-    def started(self) -> None:
-        """Answers as soon as the cluster has found a place for the actor."""
+    def started(self) -> str:
+        """Answers with the id of its node as soon as the cluster has found a place for the actor."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def setup(self) -> None:
         self._worker = self._make()
@@ -53,23 +55,21 @@ class _Actor:
 class Member:
     """An actor and its calls: first those that get it ready, then items, which overlap but are awaited in order."""
 
+    STATES: ClassVar = ("waiting", "setup", "idle", "working")
+
     actor: Any
     calls: deque[tuple[Any, Any]] = field(default_factory=deque)
     """(item, STARTED or SETUP; reference to its result)."""
     since: float = field(default_factory=time.monotonic)
     """When the first of the calls came to the head."""
+    node: str | None = None
+    """Where it is."""
 
     @classmethod
-    def hire(cls, make: Callable[[], Worker], config: "RuntimeConfig") -> Self:
+    def hire(cls, make: Callable[[], Worker], role: Role) -> Self:
         """A new actor, which waits for a place in the cluster."""
         remote: Any = ray.remote(_Actor)
-        placed = remote.options(
-            num_cpus=config.cpus_per_actor,
-            num_gpus=config.gpus_per_actor,
-            max_concurrency=IN_FLIGHT,
-            runtime_env={"env_vars": environment.of_worker(config.threads_per_actor, config.gpus_per_actor)},
-        )
-        member = cls(placed.remote(make))
+        member = cls(remote.options(max_concurrency=IN_FLIGHT, **role.options()).remote(make))
         member.calls.append((STARTED, member.actor.started.remote()))
         return member
 
@@ -84,12 +84,20 @@ class Member:
         return not self.calls or self.calls[0][0] not in (STARTED, SETUP)
 
     @property
+    def state(self) -> str:
+        """One of STATES: waits for a place, is in its setup, has nothing to do, works."""
+        if not self.calls:
+            return "idle"
+        return {STARTED: "waiting", SETUP: "setup"}.get(self.calls[0][0], "working")
+
+    @property
     def items(self) -> list[Any]:
         """The items that it works on."""
         return [item for item, _ in self.calls if item not in (STARTED, SETUP)]
 
-    def set_up(self) -> None:
-        """Let it load what all items need."""
+    def set_up(self, node: str) -> None:
+        """Let it load what all items need, on the node where it is."""
+        self.node = node
         self.calls.append((SETUP, self.actor.setup.remote()))
 
     def give(self, item: Any) -> None:
@@ -101,3 +109,9 @@ class Member:
     def kill(self) -> None:
         """End the actor, whatever it does."""
         ray.kill(self.actor)
+
+
+def is_waiting(actor: Any) -> bool:
+    """Whether an actor that Ray restarts has no place in the cluster at present."""
+    known: dict[str, Any] = ray._private.state.actors(actor._actor_id.hex())
+    return known.get("State") in _WITHOUT_PLACE

@@ -5,21 +5,22 @@ A debugger reaches all of it, and nothing has to be started; nothing is replaced
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
 
 from uldscale.runtime.actors import Worker
-from uldscale.runtime.cluster import RuntimeConfig
-from uldscale.runtime.pool import Finished, Pool
+from uldscale.runtime.pool import Finished, Pool, PoolRole
+from uldscale.runtime.roles import Role, RuntimeConfig
 
 
 class Alone:
     """As a Pool, with one worker in this process: one item after the other, and an error comes out as it is."""
 
-    def __init__(self, make: Callable[[], Worker], config: RuntimeConfig) -> None:
-        self._make, self._config = make, config
+    def __init__(self, make: Callable[[], Worker], role: Role | None) -> None:
+        """Without a role torch keeps its threads."""
+        self._make, self._role = make, role
         self._worker: Worker | None = None
 
     def __enter__(self) -> Self:
@@ -30,7 +31,7 @@ class Alone:
 
     def run(self, items: Sequence[Any]) -> Iterator[Finished]:
         """Process all items; yields them as they finish."""
-        with threads(self._config.threads_per_actor):
+        with threads(self._role.threads) if self._role else nullcontext():
             worker = self._worker = self._worker or self._set_up()
             for item in items:
                 start = time.monotonic()
@@ -43,9 +44,10 @@ class Alone:
         return worker
 
 
-def pool(make: Callable[[], Worker], config: RuntimeConfig) -> Pool | Alone:
-    """Actors of Ray, or this process."""
-    return Pool(make, config) if config.ray else Alone(make, config)
+def pool(make: Callable[[], Worker], name: PoolRole, runtime: RuntimeConfig) -> Pool | Alone:
+    """Actors of Ray in a role, or this process: without Ray, or without that role."""
+    role = runtime.roles.get(name)
+    return Pool(make, name, runtime) if runtime.ray and role else Alone(make, role)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from uldscale import files
 from uldscale.config import Settings
 from uldscale.errors import ModelError
-from uldscale.runtime.cluster import device, rank, world_size
+from uldscale.runtime.ranks import rank, world_size
 
 BETAS = (0.9, 0.999)
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -65,9 +65,14 @@ class Engine(ABC):
     """
 
     def __init__(self, module: nn.Module, rate: Rate) -> None:
-        self.module = module.to(device())
+        self.module = module
+        self.device = next(module.parameters()).device
         self.steps = 0
         """Optimizer steps done."""
+        self.gradient_norm: float | Tensor = 0.0
+        """Of all weights in the last step, before it was clipped; a tensor where reading it would wait for a GPU."""
+        self.checkpoint_bytes = 0
+        """Size of the last checkpoint, on the first rank."""
         self._rate = rate
         self._trained = {name: weight for name, weight in self.module.named_parameters() if weight.requires_grad}
         self._optimizer = torch.optim.Adam(self._trained.values(), rate.peak, BETAS)
@@ -92,7 +97,9 @@ class Engine(ABC):
             weights = {f"module/{name}": value for name, value in self.module.state_dict().items()}
             tensors = {"steps": torch.tensor(self.steps)} | weights | moments
             plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-            files.write_bytes(files.join(folder, CHECKPOINT), safetensors.torch.save(plain))
+            content = safetensors.torch.save(plain)
+            self.checkpoint_bytes = len(content)
+            files.write_bytes(files.join(folder, CHECKPOINT), content)
 
     def load(self, folder: str) -> None:
         """Go back to what `save` wrote. Raises ModelError when it is not there or belongs to another module."""
@@ -136,7 +143,7 @@ class TorchEngine(Engine):
             self._forward = DistributedDataParallel(self.module, find_unused_parameters=True, broadcast_buffers=False)
 
     def __call__(self, *args: Any) -> Any:
-        with torch.autocast(device().type, torch.bfloat16, enabled=self._config.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.bf16):
             return self._forward(*args)
 
     def _advance(self, loss: Tensor, learning_rate: float) -> None:
@@ -144,7 +151,7 @@ class TorchEngine(Engine):
         for weight in self._trained.values():
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        nn.utils.clip_grad_norm_(self._trained.values(), self._config.gradient_clip)
+        self.gradient_norm = nn.utils.clip_grad_norm_(self._trained.values(), self._config.gradient_clip)
         self._optimizer.param_groups[0]["lr"] = learning_rate
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -156,7 +163,7 @@ class DeepSpeedEngine(Engine):
     def __init__(self, module: nn.Module, config: EngineConfig, rate: Rate) -> None:
         super().__init__(module, rate)
         self._sharded = config.zero > 0
-        deepspeed = _deepspeed()
+        deepspeed = _deepspeed(self.device)
         # One bucket as large as the module: the default one takes two gigabytes.
         bucket = sum(weight.numel() for weight in self._trained.values())
         settings = {
@@ -174,7 +181,13 @@ class DeepSpeedEngine(Engine):
     def _advance(self, loss: Tensor, learning_rate: float) -> None:
         self._engine.optimizer.param_groups[0]["lr"] = learning_rate
         self._engine.backward(loss)
+        if not self._sharded:
+            # DeepSpeed keeps no norm where it has no optimizer of its own.
+            gradients = [weight.grad for weight in self._trained.values() if weight.grad is not None]
+            self.gradient_norm = nn.utils.get_total_norm(gradients)
         self._engine.step()
+        if self._sharded:
+            self.gradient_norm = self._engine.get_global_grad_norm()
 
     def _moment(self, weight: nn.Parameter, moment: str) -> Tensor:
         if not self._sharded or self.steps == 0:
@@ -203,7 +216,7 @@ class DeepSpeedEngine(Engine):
 
 
 def make_engine(module: nn.Module, config: EngineConfig, rate: Rate) -> Engine:
-    """The engine that the settings ask for, with the module moved to this rank's device."""
+    """The engine that the settings ask for, on the device of the module."""
     kind = {"deepspeed": DeepSpeedEngine, "ddp": TorchEngine}[config.kind]
     return kind(module, config, rate)
 
@@ -224,9 +237,9 @@ def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module/"): value for name, value in tensors.items() if name.startswith("module/")}
 
 
-def _deepspeed() -> Any:
+def _deepspeed(device: torch.device) -> Any:
     """DeepSpeed, made ready for a process that its launcher did not start."""
-    os.environ.setdefault("DS_ACCELERATOR", device().type)
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
     os.environ.setdefault("LOCAL_RANK", "0")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
@@ -234,7 +247,7 @@ def _deepspeed() -> Any:
     # Used in inference only, yet built at every start: more than a minute of compiler time, an error without ninja.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not torch.distributed.is_initialized():
-        backend = "gloo" if device().type == "cpu" else "nccl"
+        backend = "gloo" if device.type == "cpu" else "nccl"
         alone = torch.distributed.HashStore()  # type: ignore[attr-defined]
         torch.distributed.init_process_group(backend, store=alone, rank=0, world_size=1)
     return deepspeed

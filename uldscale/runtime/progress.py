@@ -1,77 +1,130 @@
-"""How far a stage is and how long it will take: a bar on a terminal, one plain line every ten seconds elsewhere."""
+"""How far a stage is and how long it will take: on standard error, in Prometheus, and in a small file that others read.
 
-import sys
+A terminal gets a bar, everything else a line every ten seconds, also while nothing moves.
+"""
+
+import json
+import threading
 import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from uldscale import files
+from uldscale.runtime import telemetry
+from uldscale.runtime.screen import screen
 
-LINE_SECONDS = 10.0
+TICK_SECONDS = 0.5
+FILE_SECONDS = 2.0
+"""Between two writes of the file."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a stage stands, as the process that does it says."""
+
+    stage: str
+    total: int
+    done: int = 0
+    begun: int = 0
+    """How many were done when the process took it up."""
+    seconds: float = 0.0
+    """Since then."""
+    active: bool = True
+    note: str = ""
+    """What else there is to say, such as the loss."""
+    time: float = 0.0
+    """When it was said, Unix seconds."""
+
+    @property
+    def rate(self) -> float:
+        """A second."""
+        return (self.done - self.begun) / max(1e-9, self.seconds)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end at this rate; None where nothing is done yet."""
+        return (self.total - self.done) / self.rate if self.done > self.begun else None
+
+    def line(self) -> str:
+        """All of it in words."""
+        share = 100 * self.done / max(1, self.total)
+        parts = [f"{self.stage}: {self.done}/{self.total} ({share:.0f} %)", f"{self.rate:.3g}/s"]
+        if self.done >= self.total:
+            parts.append(f"{clock(self.seconds)} in all")
+        elif self.left is not None:
+            parts.append(f"{clock(self.left)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 class Progress:
-    """Progress of `total` things under a title, on standard error, for as long as the block runs."""
+    """Progress of `total` things of a stage for as long as the block runs.
 
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._done = title, total, 0
-        self._start = self._last_line = time.monotonic()
-        self._bar = _bar() if sys.stderr.isatty() else None
+    `done` of them are done before. `folder` takes `<stage>.json`, for `follow` and `read`; `shown` says whether standard error
+    hears of it.
+    """
+
+    def __init__(self, stage: str, total: int, folder: str | None = None, *, done: int = 0, shown: bool = True) -> None:
+        self._standing = Standing(stage, total, done, begun=done)
+        self._folder, self._shown = folder, shown
+        self._start = self._written = 0.0
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        self._start = self._last_line = time.monotonic()
-        if self._bar:
-            self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, rate="")
+        self._start = time.monotonic()
+        self._tell()
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
-        else:
-            self._write_line()
+        self._ended.set()
+        self._ticker.join()
+        self._standing = replace(self._standing, active=False)
+        self._tell(last=True)
 
-    def advance(self, count: int = 1) -> None:
+    def advance(self, count: int = 1, note: str = "") -> None:
         """`count` more are done."""
-        self._done += count
-        if self._bar:
-            self._bar.update(self._task, advance=count, rate=f"{self._rate():.3g}/s")
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._write_line()
+        self._standing = replace(self._standing, done=self._standing.done + count, note=note or self._standing.note)
 
-    def _write_line(self) -> None:
-        self._last_line = time.monotonic()
-        sys.stderr.write(self._line() + "\n")
-        sys.stderr.flush()
+    def _tick(self) -> None:
+        while not self._ended.wait(TICK_SECONDS):
+            # Of a full disk the stage itself tells, when it meets it.
+            with suppress(OSError):
+                self._tell()
 
-    def _line(self) -> str:
-        share = 100 * self._done / max(1, self._total)
-        line = f"{self._title}: {self._done}/{self._total} ({share:.0f} %), {self._rate():.3g}/s"
-        if self._done >= self._total:
-            return f"{line}, {_clock(time.monotonic() - self._start)} in all"
-        return f"{line}, {_clock((self._total - self._done) / self._rate())} left" if self._done else line
-
-    def _rate(self) -> float:
-        return self._done / max(1e-9, time.monotonic() - self._start)
+    def _tell(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        standing = replace(self._standing, seconds=now - self._start, time=time.time())
+        if self._shown:
+            screen().show(standing, last=last)
+        _record(standing)
+        if self._folder and (last or now - self._written >= FILE_SECONDS):
+            self._written = now
+            files.write_json(files.join(self._folder, f"{standing.stage}.json"), asdict(standing))
 
 
-def _bar() -> Bar:
-    return Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+def read(folder: str) -> list[Standing]:
+    """Standings of all stages that said something, in the order in which they did so last."""
+    names = [name for name in files.names(folder) if name.endswith(".json")]
+    found = [Standing(**json.loads(files.read_bytes(files.join(folder, name)))) for name in names]
+    return sorted(found, key=lambda standing: standing.time)
 
 
-def _clock(seconds: float) -> str:
+def _record(standing: Standing) -> None:
+    stage = standing.stage
+    telemetry.record("uldscale_stage_active", float(standing.active), stage=stage)
+    telemetry.record("uldscale_stage_done", standing.done, stage=stage)
+    telemetry.record("uldscale_stage_total", standing.total, stage=stage)
+    if standing.left is not None:
+        telemetry.record("uldscale_stage_left_seconds", standing.left, stage=stage)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03, or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,73 +1,99 @@
-"""What a run tells Prometheus: every metric is declared here, once, and recorded by name.
+"""What a run tells Prometheus: the metrics of `metrics.py`, recorded by name; every series carries the run.
 
-In Ray actors and training workers values go out through the node's agent (Ray puts `ray_` before the name); elsewhere
-through this process' own registry, which `serve` offers over HTTP.
+Where there is a Ray, values of all processes go out through its agent on their node (which puts `ray_` before the name). What the
+driver records is in its own registry, too, which `serve` offers over HTTP.
 """
 
 import difflib
+import json
+import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal
+from importlib.metadata import version
+from typing import Any
 
 import prometheus_client
 import ray
 import ray.util.metrics
 
+from uldscale.runtime.metrics import METRICS, Metric
+
 HEARTBEAT_SECONDS = 5.0
 """Ray's agent shows a gauge only while it is set again between its reports, which are ten seconds apart."""
+LINGER_SECONDS = 30.0
+"""Ray's agent reports every ten seconds, and Prometheus fetches every fifteen or so."""
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of all histograms, in seconds."""
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One declared metric."""
-
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-METRICS: Mapping[str, Metric] = {
-    "uldscale_images_quarantined": Metric("gauge", "Images in the index that cannot be used."),
-    "uldscale_images_extracted_total": Metric("counter", "Images whose features were written."),
-    "uldscale_shards_committed_total": Metric("counter", "Shards of the feature store written and committed."),
-    "uldscale_shards_missing": Metric("gauge", "Shards that are not committed yet."),
-    "uldscale_shard_seconds": Metric("histogram", "Time to compute and write one shard."),
-    "uldscale_extract_compute_seconds_total": Metric(
-        "counter", "Time of all actors in the model; the rest is waiting."
-    ),
-    "uldscale_train_step": Metric("gauge", "Optimizer steps done in a stage.", ("stage",)),
-    "uldscale_train_step_seconds": Metric("histogram", "Time of one optimizer step.", ("stage",)),
-    "uldscale_train_loss": Metric("gauge", "Loss of the last logged step.", ("stage", "loss")),
-    "uldscale_relabel_round": Metric("gauge", "Last round of pseudo-labels."),
-    "uldscale_relabel_seconds": Metric("histogram", "Time to make one round of pseudo-labels."),
-    "uldscale_label_churn_ratio": Metric("gauge", "Share of labels that changed since the round before."),
-    "uldscale_keypoints_per_image": Metric("gauge", "Keypoints found per image in the last round."),
-}
 
 REGISTRY = prometheus_client.CollectorRegistry()
 """Series of this process when it is no Ray actor."""
 
 
+RUN = "ULDSCALE_RUN"
+"""Variable that names the run of a process."""
+
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""In which Ray tells the command of a job what job it is."""
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def use_run(name: str) -> None:
+    """Whatever this process, and those that it starts, record from now on belongs to this run."""
+    os.environ[RUN] = name
+
+
+def variables() -> dict[str, str]:
+    """Environment of the processes that this one starts."""
+    return {RUN: os.environ.get(RUN, "")}
+
+
+def tell_run(data: str) -> None:
+    """What runs: its version, its kind of data, and the job of Ray that it is, if any."""
+    job = json.loads(os.environ.get(_RAY_JOB, "{}")).get("metadata", {}).get("job_submission_id", "")
+    record("uldscale_run_info", 1, version=version("uldscale"), data=data, job=job)
+
+
 def record(name: str, value: float, **labels: str) -> None:
     """Add to a counter, set a gauge or observe a value. Raises ValueError for an undeclared metric or other labels."""
     _check(name, labels)
-    if _in_actor():
-        _record_in_actor(name, value, labels)
-    else:
-        instrument = _local(name)
-        _apply(METRICS[name], instrument.labels(**labels) if labels else instrument, value)
+    tags = {"run": os.environ.get(RUN, ""), **labels}
+    if METRICS[name].kind == "gauge":
+        _heartbeat()[name, tuple(tags.items())] = value
+    if not _in_actor():
+        _apply(METRICS[name], _local(name).labels(**tags), value)
+    if ray.is_initialized():
+        _apply(METRICS[name], _in_ray(name), value, tags=tags)
+
+
+@contextmanager
+def timing(name: str, **labels: str) -> Iterator[None]:
+    """Adds the seconds of a block to a counter, or observes them."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        record(name, time.monotonic() - start, **labels)
 
 
 @cache
-def serve(port: int) -> int:
-    """Offer this process' series on a port (0: any free one) for as long as it lives; returns the port."""
-    server, _ = prometheus_client.start_http_server(port, registry=REGISTRY)
+def serve(port: int, host: str) -> int:
+    """Offer this process' series on a port (0: any free one) of an address for as long as it lives; returns the port."""
+    server, _ = prometheus_client.start_http_server(port, host, registry=REGISTRY)
     return int(server.server_port)
+
+
+def linger() -> None:
+    """Live on until the last values have gone through Ray's agent and Prometheus has had time to fetch them.
+
+    Only in a cluster: on one machine hardly anybody looks, and results are in files as well.
+    """
+    if ray.is_initialized() and "RAY_ADDRESS" in os.environ:
+        time.sleep(LINGER_SECONDS)
 
 
 def _check(name: str, labels: Mapping[str, str]) -> None:
@@ -84,43 +110,40 @@ def _in_actor() -> bool:
 
 def _apply(metric: Metric, instrument: Any, value: float, **tags: Any) -> None:
     verb = {"counter": "inc", "gauge": "set", "histogram": "observe"}[metric.kind]
-    getattr(instrument, verb)(value, **tags)
+    # Ray refuses to add nothing.
+    if verb != "inc" or value > 0:
+        getattr(instrument, verb)(value, **tags)
 
 
 @cache
 def _local(name: str) -> Any:
-    metric = METRICS[name]
+    metric, labels = METRICS[name], ("run", *METRICS[name].labels)
     if metric.kind == "histogram":
-        return prometheus_client.Histogram(name, metric.help, metric.labels, registry=REGISTRY, buckets=BUCKETS)
+        return prometheus_client.Histogram(name, metric.help, labels, registry=REGISTRY, buckets=BUCKETS)
     kind = prometheus_client.Counter if metric.kind == "counter" else prometheus_client.Gauge
-    return kind(name, metric.help, metric.labels, registry=REGISTRY)
+    return kind(name, metric.help, labels, registry=REGISTRY)
 
 
 @cache
 def _in_ray(name: str) -> Any:
-    metric = METRICS[name]
+    metric, labels = METRICS[name], ("run", *METRICS[name].labels)
     if metric.kind == "histogram":
-        return ray.util.metrics.Histogram(name, metric.help, boundaries=list(BUCKETS), tag_keys=metric.labels)
+        return ray.util.metrics.Histogram(name, metric.help, boundaries=list(BUCKETS), tag_keys=labels)
     kind = ray.util.metrics.Counter if metric.kind == "counter" else ray.util.metrics.Gauge
-    return kind(name, metric.help, tag_keys=metric.labels)
-
-
-def _record_in_actor(name: str, value: float, labels: dict[str, str]) -> None:
-    _apply(METRICS[name], _in_ray(name), value, tags=labels)
-    if METRICS[name].kind == "gauge":
-        _heartbeat()[name, tuple(labels.items())] = value
+    return kind(name, metric.help, tag_keys=labels)
 
 
 @cache
-def _heartbeat() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Gauges that a thread sets again and again, for as long as the process lives."""
-    gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+def _heartbeat() -> dict[_Key, float]:
+    """Gauges that a thread sets in Ray again and again, for as long as the process lives, also those from before there was a Ray."""
+    gauges: dict[_Key, float] = {}
 
     def beat() -> None:
         while True:
             time.sleep(HEARTBEAT_SECONDS)
-            for (name, labels), value in list(gauges.items()):
-                _in_ray(name).set(value, tags=dict(labels))
+            for (name, tags), value in list(gauges.items()):
+                if ray.is_initialized():
+                    _in_ray(name).set(value, tags=dict(tags))
 
     threading.Thread(target=beat, name="gauges", daemon=True).start()
     return gauges

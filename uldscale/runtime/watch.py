@@ -35,7 +35,7 @@ class NodeWatch:
 
     def _ask(self) -> None:
         while ray.is_initialized():
-            if self._node not in _living_nodes() and ray.is_initialized():
+            if self._node not in living_nodes() and ray.is_initialized():
                 _leave()
             self._silent = 0
             time.sleep(WATCH_SECONDS)
@@ -64,6 +64,7 @@ def _own_raylet() -> psutil.Process | None:
     return next((child for child in psutil.Process().children() if child.name() == "raylet"), None)
 
 
-def _living_nodes() -> set[str]:
+def living_nodes() -> set[str]:
+    """Ids of the nodes that the head of the cluster takes for alive."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return {node["NodeID"] for node in nodes if node["Alive"]}

@@ -17,6 +17,8 @@ from uldscale.evaluation.yaw import with_estimates
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
+from uldscale.runtime import telemetry
+from uldscale.runtime.progress import Progress
 from uldscale.stages import zero_shot
 from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.training.schedule import CLUSTERING, Stage
@@ -111,8 +113,16 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolde
     usable = [protocol for protocol in protocols if truth and nme.measurable(truth.points[truth.test], protocol)]
     judge = _Judge(config.seed, index, run, truth, usable)
     shown = usable[:2] if config.shown is None else [protocol for protocol in usable if protocol.name in config.shown]
+    methods = methods_of(run)
+    measured: dict[str, dict[str, Any]] = {}
+    with Progress("evaluate", len(methods), run.progress) as progress:
+        for method in methods:
+            progress.advance(0, method)
+            measured[method] = judge(method)
+            _record(method, measured[method])
+            progress.advance()
     result = {
-        "methods": {method: judge(method) for method in methods_of(run)},
+        "methods": measured,
         "baselines": {"mean_shape": judge.mean_shape()} if usable else {},
         "shown": [protocol.name for protocol in shown],
         "without_normaliser": [protocol.name for protocol in protocols if protocol not in usable],
@@ -128,6 +138,17 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolde
     }
     files.write_json(run.result, result)
     return result
+
+
+def _record(method: str, measures: dict[str, Any]) -> None:
+    telemetry.record("uldscale_detection_ratio", measures["detection_rate"], method=method)
+    if "consistency_px" in measures:
+        telemetry.record("uldscale_consistency_pixels", measures["consistency_px"], method=method)
+    for protocol, errors in measures.get("nme", {}).items():
+        for direction in ("forward", "backward"):
+            telemetry.record(
+                "uldscale_nme_percent", errors[direction], method=method, protocol=protocol, direction=direction
+            )
 
 
 def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

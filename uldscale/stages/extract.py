@@ -18,9 +18,10 @@ from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.alone import Alone, pool
-from uldscale.runtime.cluster import RuntimeConfig, connect
+from uldscale.runtime.cluster import connect
 from uldscale.runtime.pool import Finished, Pool
 from uldscale.runtime.progress import Progress
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.shard_worker import Blueprint, CodecSample, ExtractConfig, ShardDone
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
@@ -51,7 +52,9 @@ def extract(
     missing = store.missing_shards()
     if lacks_codec or missing:
         connect(runtime)
-        with pool(Blueprint(config, store.root, run.index, image_size), runtime) as workers:
+        with pool(
+            Blueprint(config, store.root, run.index, image_size, runtime.extract.gpus), "extract", runtime
+        ) as workers:
             if lacks_codec:
                 store.write_codec(_fit_codec(workers, config.features, index, run))
             _fill(workers, store, missing, config.features.batch, run)
@@ -60,7 +63,10 @@ def extract(
 
 
 def _fill(workers: Pool | Alone, store: FeatureStore, missing: list[int], batch: int, run: RunFolder) -> None:
-    with Progress("extract", sum(len(store.rows_of(shard)) for shard in missing)) as progress:
+    telemetry.record("uldscale_shards_missing", len(missing))
+    left = sum(len(store.rows_of(shard)) for shard in missing)
+    total = store.spec.num_rows
+    with Progress("extract", total, run.progress, done=total - left) as progress:
         for number, done in enumerate(workers.run(missing), start=1):
             images = len(store.rows_of(done.item))
             progress.advance(images)
@@ -72,15 +78,18 @@ def _fill(workers: Pool | Alone, store: FeatureStore, missing: list[int], batch:
 
 def _tell_shard(done: Finished, images: int, missing: int, run: RunFolder) -> None:
     result: ShardDone = done.result
-    run.log(event="shard", shard=done.item, seconds=round(done.seconds, 3), compute=round(result.compute_seconds, 3))
+    run.log(event="shard", shard=done.item, seconds=round(done.seconds, 3), compute=round(result.seconds["model"], 3))
     telemetry.record("uldscale_images_extracted_total", images)
     telemetry.record("uldscale_shards_committed_total", 1)
     telemetry.record("uldscale_shards_missing", missing)
     telemetry.record("uldscale_shard_seconds", done.seconds)
-    telemetry.record("uldscale_extract_compute_seconds_total", result.compute_seconds)
+    telemetry.record("uldscale_extract_written_bytes_total", result.written_bytes)
+    for part, seconds in result.seconds.items():
+        telemetry.record("uldscale_extract_seconds_total", seconds, part=part)
 
 
 def _tell_batch(batch: int, wanted: int) -> None:
+    telemetry.record("uldscale_batches_halved_total", 1)
     typer.echo(
         f"extract: memory was short, calls of the model now hold {batch} maps instead of {wanted}; set "
         f"extract.features.batch={batch} in a new run to have the same last bits in all shards",
@@ -97,7 +106,7 @@ def _fit_codec(
     per_map = -(-CODEC_PIXELS // (len(fitted) * len(config.timesteps)))
     items = [CodecSample(rows, per_map) for rows in (*_chunks(fitted), *_chunks(held_out))]
     found: dict[CodecSample, Samples] = {}
-    with Progress("codec", len(fitted) + len(held_out)) as progress:
+    with Progress("codec", len(fitted) + len(held_out), run.progress) as progress:
         for done in workers.run(list(dict.fromkeys(items))):
             found[done.item] = done.result
             progress.advance(len(done.item.rows))
@@ -127,6 +136,7 @@ def _joined(samples: list[Samples]) -> Mapping[str, NDArray[np.float16]]:
 
 def _tell_quality(quality: dict[str, Quality], measured_on: str, run: RunFolder) -> None:
     for tap, kept in quality.items():
+        telemetry.record("uldscale_codec_error_ratio", kept.error, tap=tap)
         run.log(event="codec", tap=tap, explained=round(kept.explained, 5), error=round(kept.error, 5))
     worst = max(quality, key=lambda tap: quality[tap].error)
     explained, error = np.mean(list(quality.values()), axis=0)

@@ -20,7 +20,7 @@ def build_index(config: DataConfig, path: str) -> ImageIndex:
         if index.config_fingerprint == config.fingerprint():
             return index
     listed = list_records(config)
-    with Progress("index", len(listed)) as progress:
+    with Progress("index", len(listed), files.join(path.rpartition("/")[0] or ".", "progress")) as progress:
         index = ImageIndex.build(config, progress.advance, listed)
     index.write(path)
     files.write_json(

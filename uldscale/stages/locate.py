@@ -1,7 +1,8 @@
 """Landmarks of every trained method on every image, from stored features, with a probe of each on a few."""
 
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,19 @@ from numpy.typing import NDArray
 
 from uldscale import files, probes
 from uldscale.data.index import ImageIndex
-from uldscale.detector import LandmarkDetector, Landmarks
+from uldscale.detector import LandmarkDetector
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
+from uldscale.runtime.alone import Alone, pool
+from uldscale.runtime.cluster import connect, device
+from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
+from uldscale.runtime.roles import RuntimeConfig
+from uldscale.stages.seeking import Chunk, seek
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
-CHUNK = 64
 MOVED = 1
 """The view of the store that consistency compares with the image."""
 
@@ -26,46 +31,77 @@ PREDICTIONS, PROBE, DETECTOR = "predictions.parquet", "probe.safetensors", "conf
 """Files of a method's folder: its landmarks, its probe, and what is there when it has a detector."""
 
 
-def locate(index: ImageIndex, store: FeatureStore, run: RunFolder) -> None:
-    """Write predictions and probe of every method that has a detector; does what is missing."""
-    for method in files.names(run.methods):
-        folder = run.method(method)
-        if files.exists(files.join(folder, DETECTOR)):
-            seeker = Seeker(LandmarkDetector.load(folder), FeatureReader(store), method)
-            if not files.exists(files.join(folder, PREDICTIONS)):
-                _predictions(seeker, index).write(files.join(folder, PREDICTIONS))
-            if not files.exists(files.join(folder, PROBE)):
-                _probe(seeker, store, probes.sample(index)).write(files.join(folder, PROBE))
+def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: RuntimeConfig) -> None:
+    """Write predictions and probe of every method that has a detector; does what is missing.
+
+    The actors of `runtime.locate` do it, or without that role this process.
+    """
+    lacking = [method for method in files.names(run.methods) if _lacks(run.method(method))]
+    if not lacking:
+        return
+    if runtime.locate is not None:
+        connect(runtime)
+    rows, probed = index.rows(), probes.sample(index)
+    gpus = runtime.locate.gpus if runtime.locate else 0.0
+    total = len(lacking) * (len(rows) + 2 * len(probed))
+    with (
+        pool(Blueprint(store.root, gpus), "locate", runtime) as workers,
+        Progress("locate", total, run.progress) as progress,
+    ):
+        for method in lacking:
+            progress.advance(0, method)
+            folder = run.method(method)
+            points, poses = seek(workers, folder, rows, 0, ("points", "poses"), progress)
+            ids = [index.row(int(row)).id for row in rows]
+            Predictions(ids, points, poses).write(files.join(folder, PREDICTIONS))
+            _probe(workers, folder, store, probed, progress).write(files.join(folder, PROBE))
+
+
+def _lacks(folder: str) -> bool:
+    there = [files.exists(files.join(folder, name)) for name in (DETECTOR, PREDICTIONS, PROBE)]
+    return there[0] and not all(there)
+
+
+def _probe(
+    workers: Pool | Alone, folder: str, store: FeatureStore, rows: NDArray[np.int64], progress: Progress
+) -> Probe:
+    (moved,) = seek(workers, folder, rows, MOVED, ("points",), progress)
+    (descriptors,) = seek(workers, folder, rows, 0, ("descriptors",), progress)
+    return Probe(rows, moved, store.views()[rows, MOVED], descriptors.astype(np.float16))
 
 
 @dataclass(frozen=True)
-class Seeker:
-    """Finds landmarks of one method on stored views."""
+class Blueprint:
+    """Builds a worker in the process that shall work."""
 
-    detector: LandmarkDetector
-    reader: FeatureReader
-    method: str
+    root: str
+    gpus: float
+    """Of that process."""
 
-    def __call__(self, rows: NDArray[np.int64], view: int, *fields: str) -> list[NDArray[Any]]:
-        """The wanted fields of Landmarks, over all rows."""
-        parts: list[list[NDArray[Any]]] = []
-        with Progress(f"locate {self.method}", len(rows)) as progress:
-            for found in self._parts(rows, view):
-                parts.append([getattr(found, field) for field in fields])
-                progress.advance(len(found.points))
-        return [np.concatenate(values) for values in zip(*parts, strict=True)]
-
-    def _parts(self, rows: NDArray[np.int64], view: int) -> Iterator[Landmarks]:
-        for _, maps in self.reader.in_parts(rows, CHUNK, view):
-            yield self.detector.locate({name: torch.from_numpy(values) for name, values in maps.items()})
+    def __call__(self) -> "Locator":
+        return Locator(self)
 
 
-def _predictions(seeker: Seeker, index: ImageIndex) -> Predictions:
-    points, poses = seeker(index.rows(), 0, "points", "poses")
-    return Predictions([index.row(int(row)).id for row in index.rows()], points, poses)
+class Locator:
+    """Finds the landmarks of methods on stored views."""
 
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        # Methods come one after the other, but two of them meet in the items of a pool.
+        self._detector = lru_cache(maxsize=2)(self._load)
+        self._computing = threading.Lock()
 
-def _probe(seeker: Seeker, store: FeatureStore, rows: NDArray[np.int64]) -> Probe:
-    (moved,) = seeker(rows, MOVED, "points")
-    (descriptors,) = seeker(rows, 0, "descriptors")
-    return Probe(rows, moved, store.views()[rows, MOVED], descriptors.astype(np.float16))
+    def setup(self) -> None:
+        """Open the store."""
+        self._reader = FeatureReader(FeatureStore.open(self._blueprint.root))
+
+    def process(self, chunk: Chunk) -> list[NDArray[Any]]:
+        """The wanted fields of Landmarks."""
+        rows = np.array(chunk.rows)
+        maps = self._reader.read(rows, np.full_like(rows, chunk.view))
+        with self._computing:
+            found = self._detector(chunk.method).locate({name: torch.from_numpy(part) for name, part in maps.items()})
+        return [getattr(found, field) for field in chunk.fields]
+
+    def _load(self, folder: str) -> LandmarkDetector:
+        return LandmarkDetector.load(folder, str(device(self._blueprint.gpus)))

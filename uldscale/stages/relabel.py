@@ -19,12 +19,26 @@ from uldscale.errors import UserError
 from uldscale.evaluation.clusters import pose_agreement
 from uldscale.labels import LabelTable, prune
 from uldscale.runs import RunFolder
-from uldscale.runtime import environment, telemetry
-from uldscale.runtime.cluster import NAMESPACE, RuntimeConfig, barrier, rank, world_size
+from uldscale.runtime import telemetry
+from uldscale.runtime.actors import is_waiting
+from uldscale.runtime.cluster import NAMESPACE
+from uldscale.runtime.placement import watching_placement
+from uldscale.runtime.ranks import barrier, rank, world_size
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.training import checkpoints
 from uldscale.training.description import Keypoints
 from uldscale.training.relabelling import cluster
 from uldscale.training.schedule import CLUSTERING, Stage
+
+PART_SECONDS = "uldscale_relabel_part_seconds_total"
+SERIES = {
+    "uldscale_label_churn_ratio": "churn",
+    "uldscale_label_distance": "distance",
+    "uldscale_label_inertia": "inertia",
+    "uldscale_keypoints_per_image": "keypoints_per_image",
+    "uldscale_labels_per_image": "labels_per_image",
+}
+"""Metrics of a round by the name of their figure in the log."""
 
 
 class Relabeller:
@@ -47,18 +61,19 @@ class Relabeller:
         start = time.monotonic()
         keypoints = Keypoints.joined([self._parts.pop(part) for part in range(parts)])
         before = None if previous is None else LabelTable.read(self._run.labels, previous)
-        table = cluster(keypoints, self._config, CLUSTERING[stage], number=number, seed=self._seed, previous=before)
-        table.write(self._run.labels)
+        with telemetry.timing(PART_SECONDS, part="fit"):
+            table = cluster(keypoints, self._config, CLUSTERING[stage], number=number, seed=self._seed, previous=before)
+        with telemetry.timing(PART_SECONDS, part="write"):
+            table.write(self._run.labels)
         in_use = {position.round for position in checkpoints.all_of(self._run.checkpoints)}
         prune(self._run.labels, self._keep_rounds, in_use)
         figures = _figures(table, before, keypoints)
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
             figures |= self._pose_figures(table)
-        self._run.log(event="relabel", stage=stage.value, round=number, **figures)
-        telemetry.record("uldscale_relabel_round", number)
-        telemetry.record("uldscale_relabel_seconds", time.monotonic() - start)
-        telemetry.record("uldscale_keypoints_per_image", figures["keypoints_per_image"])
-        telemetry.record("uldscale_label_churn_ratio", figures.get("churn", 1.0))
+        seconds = time.monotonic() - start
+        self._run.log(event="relabel", stage=stage.value, round=number, seconds=round(seconds, 3), **figures)
+        telemetry.record("uldscale_relabel_seconds", seconds, stage=stage.value)
+        _record(table, stage, figures)
 
     def _pose_figures(self, table: LabelTable) -> dict[str, Any]:
         """How far poses agree with yaw (paper, Figure 7); nothing where no yaw is known."""
@@ -79,12 +94,26 @@ class Relabeller:
         return self.labels(number)
 
 
+def _record(table: LabelTable, stage: Stage, figures: dict[str, Any]) -> None:
+    telemetry.record("uldscale_relabel_round", table.round)
+    for metric, name in SERIES.items():
+        if name in figures:
+            telemetry.record(metric, figures[name], stage=stage.value)
+    if CLUSTERING[stage] is Clustering.OVER_SEGMENTED:
+        return
+    for landmark, count in enumerate(np.bincount(table.k, minlength=table.clusters["centroids"].shape[1])):
+        telemetry.record("uldscale_label_cluster_images", int(count), stage=stage.value, landmark=str(landmark))
+    for pose, count in enumerate(np.bincount(table.poses[table.poses >= 0])):
+        telemetry.record("uldscale_pose_images", int(count), stage=stage.value, pose=str(pose))
+
+
 def _figures(table: LabelTable, previous: LabelTable | None, keypoints: Keypoints) -> dict[str, Any]:
     images = len(keypoints.rows)
     figures: dict[str, Any] = {
         "keypoints_per_image": round(len(keypoints.row) / images, 3),
         "labels_per_image": round(len(table.row) / images, 3),
         "distance": round(float(table.distance.mean()), 5),
+        "inertia": round(float(np.square(table.distance, dtype=np.float64).mean()), 5),
     }
     if previous is not None:
         figures["churn"] = round(table.churn(previous), 5)
@@ -102,12 +131,14 @@ class RelabelClient:
 
         Raises the UserError of the service; what else goes wrong there is Ray's, after which the workers start again.
         """
-        _answer(self._service.add.remote(rank(), keypoints))
+        with telemetry.timing(PART_SECONDS, part="send"):
+            _answer(self._service.add.remote(rank(), keypoints))
         barrier()
         if rank() == 0:
             _answer(self._service.make.remote(stage, number, previous, world_size()))
         barrier()
-        table: LabelTable = _answer(self._service.labels.remote(number))
+        with telemetry.timing(PART_SECONDS, part="pull"):
+            table: LabelTable = _answer(self._service.labels.remote(number))
         return table
 
 
@@ -122,18 +153,16 @@ def _answer(reference: Any) -> Any:
 
 @contextmanager
 def relabel_service(relabeller: Relabeller, name: str, runtime: RuntimeConfig) -> Iterator[str]:
-    """The service as a named actor for as long as the block runs; yields its name."""
-    options = {
-        "name": name,
-        "namespace": NAMESPACE,
-        "num_cpus": 0,
-        "num_gpus": runtime.gpus_for_clustering,
-        "runtime_env": {"env_vars": environment.of_worker(1, runtime.gpus_for_clustering)},
-        "max_restarts": -1,
-    }
+    """The service as a named actor for as long as the block runs; yields its name.
+
+    Raises IncompleteError when it finds no place in the cluster in `runtime.wait_seconds`, at first or after the loss of its node.
+    """
+    role = runtime.relabel
+    options = {**role.options(), "name": name, "namespace": NAMESPACE, "max_restarts": -1}
     actor: Any = ray.remote(_Service).options(**options).remote(relabeller)
     try:
-        yield name
+        with watching_placement("relabel", role, 1, runtime.wait_seconds, lambda: is_waiting(actor)):
+            yield name
     finally:
         ray.kill(actor)
 

@@ -6,11 +6,12 @@ images of the next are read and the last one is written.
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,6 @@ from uldscale.models.views import ViewConfig, render_views, view_matrices
 from uldscale.runtime.cluster import device
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreConfig, StoreSpec
-
-Result = TypeVar("Result")
 
 
 class ExtractConfig(Settings):
@@ -50,8 +49,9 @@ class CodecSample:
 class ShardDone:
     """What a worker tells about a shard that it wrote."""
 
-    compute_seconds: float
-    """Time in the model."""
+    seconds: dict[str, float]
+    """By part: decode, views, model (with the codec), write, and idle: the model's since the shard before."""
+    written_bytes: int
     batch: int
     """Of the calls of the model: less than asked for when memory was short."""
 
@@ -64,6 +64,8 @@ class Blueprint:
     root: str
     index: str
     image_size: int
+    gpus: float
+    """Of the process in which it is built."""
 
     def __call__(self) -> "ShardWorker":
         return ShardWorker(self)
@@ -77,12 +79,13 @@ class ShardWorker:
         self._config = blueprint.config
         # One thread computes: each that did would keep a team of OpenMP threads of its own, which spin when they are idle.
         self._model = ThreadPoolExecutor(1)
+        self._idle_since: float | None = None
 
     def setup(self) -> None:
         """Load the diffusion model and open the store. Raises ModelError for other weights than those of the store."""
         features = self._config.features
         self._store = FeatureStore.open(self._blueprint.root)
-        backbone = Backbone.load(features.backbone, device())
+        backbone = Backbone.load(features.backbone, device(self._blueprint.gpus))
         _require_weights(backbone, self._store.spec)
         self._extractor = Extractor(backbone, features)
         self._index = ImageIndex.read(self._blueprint.index)
@@ -98,20 +101,36 @@ class ShardWorker:
 
     def _write(self, shard: int) -> ShardDone:
         # Of this shard and not of this worker: one that was ready earlier may well do a shard again later.
-        start, attempt = time.monotonic(), f"{time.time_ns():020d}"
+        clock, attempt = Clock(), f"{time.time_ns():020d}"
         rows = self._store.rows_of(shard)
         usable = {row: found.id for row in rows if (found := self._index.row(row)).status == "ok"}
         matrices = np.tile(np.eye(3, dtype=np.float32), (len(rows), self._store.spec.num_views, 1, 1))
-        views = [self._views(row, image, matrices[row - rows.start]) for row, image in usable.items()]
-        features, seconds = self._model.submit(_timed, self._features, rows, usable, views).result()
-        self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=time.monotonic() - start)
-        return ShardDone(seconds, self._extractor.batch)
+        views = [self._views(row, image, matrices[row - rows.start], clock) for row, image in usable.items()]
+        features = self._model.submit(self._compute, rows, usable, views, clock).result()
+        size = sum(maps.nbytes for maps in features.values())
+        with clock.booked("write"):
+            self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=clock.total)
+        return ShardDone(clock.seconds, size, self._extractor.batch)
 
-    def _views(self, row: int, image: str, matrices: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def _views(self, row: int, image: str, matrices: NDArray[np.float32], clock: "Clock") -> NDArray[np.uint8]:
         """All views (V, S, S, 3) of an image; fills in their matrices (V, 3, 3)."""
         config, seed = self._config.views, self._config.features.seed
         matrices[:] = view_matrices(config, image, seed)
-        return render_views(self._crop(row), matrices, config, image, seed)
+        with clock.booked("decode"):
+            crop = self._crop(row)
+        with clock.booked("views"):
+            return render_views(crop, matrices, config, image, seed)
+
+    def _compute(
+        self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]], clock: "Clock"
+    ) -> dict[str, NDArray[Any]]:
+        """`_features`, with the time that it takes, and that in which the model had nothing to do before."""
+        start = time.monotonic()
+        clock.seconds["idle"] = 0.0 if self._idle_since is None else start - self._idle_since
+        with clock.booked("model"):
+            features = self._features(rows, usable, views)
+        self._idle_since = time.monotonic()
+        return features
 
     def _features(self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
         """Features of the shard by resolution, from the ids of its usable rows; zeros for quarantined images."""
@@ -144,6 +163,21 @@ def _require_weights(backbone: Backbone, spec: StoreSpec) -> None:
         )
 
 
-def _timed(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-    start = time.monotonic()
-    return function(*arguments), time.monotonic() - start
+class Clock:
+    """Seconds of a shard by part; they overlap those of other shards."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    @property
+    def total(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._start
+
+    @contextmanager
+    def booked(self, part: str) -> Iterator[None]:
+        """Books the seconds of a block on a part."""
+        start = time.monotonic()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start

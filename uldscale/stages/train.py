@@ -1,6 +1,7 @@
 """The verb `train`: all stages of the schedule on the workers of Ray Train, with the relabel service beside them."""
 
 import secrets
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,15 @@ from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import ConfigError, DataError
 from uldscale.runs import RunFolder
 from uldscale.runtime.alone import threads
-from uldscale.runtime.cluster import RuntimeConfig, connect, device
+from uldscale.runtime.cluster import connect, device
+from uldscale.runtime.following import following
+from uldscale.runtime.roles import RuntimeConfig
+from uldscale.runtime.stopping import Stopping, preempted
 from uldscale.runtime.trainer import fit
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
+from uldscale.training.journal import RELABEL
 from uldscale.training.loop import Relabel, Training
 from uldscale.training.schedule import TrainConfig
 
@@ -30,7 +35,7 @@ def train(
 ) -> None:
     """Train what is not trained yet. Raises what `require_trainable` raises."""
     rows, store = index.rows("train"), FeatureStore.open(store_root)
-    require_trainable(config, len(rows), store.spec.num_views, runtime.workers)
+    require_trainable(config, len(rows), store.spec.num_views, runtime.train.count)
     store.require_complete()
     if _finished(config, run):
         return
@@ -44,13 +49,19 @@ def train(
         "store": store_root,
         "rows": rows,
         "border": border,
+        "gpus": runtime.train.gpus,
     }
     if not runtime.ray:
-        with threads(runtime.threads_per_worker):
+        with threads(runtime.train.threads):
             _training(plan, relabeller).run_all()
         return
-    with relabel_service(relabeller, f"relabel-{secrets.token_hex(4)}", runtime) as service:
-        fit(train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime)
+    stages = [RELABEL, *(stage.value for stage in config.stages)]
+    name = f"relabel-{secrets.token_hex(4)}"
+    with relabel_service(relabeller, name, runtime) as service, following("train", run.progress, stages):
+        fit(
+            train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime,
+            marks=partial(checkpoints.steps, run.checkpoints), stopping=Stopping(run.stop),
+        )  # fmt: skip
 
 
 def require_trainable(config: TrainConfig, images: int, views: int, workers: int) -> None:
@@ -67,16 +78,18 @@ def require_trainable(config: TrainConfig, images: int, views: int, workers: int
         raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
     if config.batch % workers:
         raise ConfigError(
-            f"train.batch={config.batch} cannot be shared equally by runtime.workers={workers}; make it a multiple"
+            f"train.batch={config.batch} cannot be shared equally by runtime.train.count={workers}; make it a multiple"
         )
 
 
 def train_worker(plan: dict[str, Any]) -> None:
     """What every worker runs."""
-    _training(plan, RelabelClient(plan["service"])).run_all()
+    stopping = Stopping(RunFolder(plan["run"]).stop)
+    relabel = RelabelClient(plan["service"])
+    _training(plan, relabel, shown=False, stop=stopping.wanted, preempted=preempted).run_all()
 
 
-def _training(plan: dict[str, Any], relabel: Relabel) -> Training:
+def _training(plan: dict[str, Any], relabel: Relabel, **told: Any) -> Training:
     return Training(
         config=TrainConfig.model_validate(plan["config"]),
         features=FeatureConfig.model_validate(plan["features"]),
@@ -85,7 +98,8 @@ def _training(plan: dict[str, Any], relabel: Relabel) -> Training:
         rows=np.asarray(plan["rows"]),
         relabel=relabel,
         border=plan["border"],
-        device=device(),
+        device=device(plan["gpus"]),
+        **told,
     )
 
 

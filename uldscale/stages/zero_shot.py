@@ -6,7 +6,8 @@ timestep has unit norm and counts the same.
 B images, M sampled pixels, K landmarks, F size of the mixed descriptor.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +24,12 @@ from uldscale.models.uniform import uniform_descriptors
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
+from uldscale.runtime.alone import pool
+from uldscale.runtime.cluster import connect
 from uldscale.runtime.progress import Progress
-from uldscale.stages.locate import CHUNK, MOVED, PREDICTIONS, PROBE
+from uldscale.runtime.roles import RuntimeConfig
+from uldscale.stages.locate import MOVED, PREDICTIONS, PROBE
+from uldscale.stages.seeking import CHUNK, Chunk, seek
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
@@ -62,39 +67,61 @@ class _Sampler:
         return points, uniform_descriptors(features, self.scales, torch.from_numpy(points)).numpy()
 
 
+@dataclass(frozen=True)
 class Finder:
-    """Finds the landmarks of the baseline, whose centroids come from training images, on any view of a store."""
+    """Builds, in the process that shall work, what finds the landmarks of the baseline on any view of a store."""
 
-    def __init__(
-        self, config: ZeroShotConfig, landmarks: int, index: ImageIndex, store: FeatureStore, border: float
-    ) -> None:
-        self._config = config
-        self._sampler = _Sampler(store, config.seed, border)
-        self._centroids = _centroids(config, landmarks, index, self._sampler)
+    config: ZeroShotConfig
+    root: str
+    border: float
+    centroids: NDArray[np.float32]
+    """(K, F)"""
 
-    def __call__(
-        self, rows: NDArray[np.int64], view: int = 0
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Landmarks (B, K, 2) in unit coordinates, NaN where missing, and descriptors (B, K, F), some rows at a time."""
-        for start in range(0, len(rows), CHUNK):
-            yield _landmarks(*self._sampler(rows[start : start + CHUNK], self._config.pixels, view), self._centroids)
+    @classmethod
+    def of(
+        cls, config: ZeroShotConfig, landmarks: int, index: ImageIndex, store: FeatureStore, border: float
+    ) -> "Finder":
+        """With the centroids of the pixels of training images."""
+        centroids = _centroids(config, landmarks, index, _Sampler(store, config.seed, border))
+        return cls(config, store.root, border, centroids)
 
-    def points(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Landmarks (N', K, 2) of some images as they are."""
-        found = []
-        with Progress("zero-shot", len(rows)) as progress:
-            for points, _ in self(rows):
-                found.append(points)
-                progress.advance(len(points))
-        return np.concatenate(found)
+    def __call__(self) -> "FinderAtWork":
+        return FinderAtWork(self)
+
+
+class FinderAtWork:
+    """A worker that finds the landmarks of the baseline."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+
+    def setup(self) -> None:
+        """Open the store."""
+        finder = self._finder
+        self._sampler = _Sampler(FeatureStore.open(finder.root), finder.config.seed, finder.border)
+
+    def process(self, chunk: Chunk) -> list[NDArray[Any]]:
+        """Of the fields points (B, K, 2), in unit coordinates, and descriptors (B, K, F) the wanted ones; NaN where missing."""
+        found = _landmarks(
+            *self._sampler(np.array(chunk.rows), self._finder.config.pixels, chunk.view), self._finder.centroids
+        )
+        fields = dict(zip(("points", "descriptors"), found, strict=True))
+        return [fields[name] for name in chunk.fields]
 
 
 def zero_shot(
-    config: ZeroShotConfig, landmarks: int, index: ImageIndex, store: FeatureStore, border: float, run: RunFolder
+    config: ZeroShotConfig,
+    landmarks: int,
+    index: ImageIndex,
+    store: FeatureStore,
+    border: float,
+    run: RunFolder,
+    runtime: RuntimeConfig,
 ) -> None:
     """Cluster pixels of the training images, then find K `landmarks` on every image; writes predictions and probe.
 
-    Raises UserError when the store lacks the view on which methods are probed.
+    The actors of `runtime.locate` find them, or without that role this process. Raises UserError when the store lacks the view on
+    which methods are probed.
     """
     predictions, probe = (files.join(run.method(METHOD), name) for name in (PREDICTIONS, PROBE))
     if files.exists(predictions):
@@ -104,16 +131,18 @@ def zero_shot(
             f"ZeroShot is probed on a moved view, but {store.root} has {store.spec.num_views} view of each image; "
             f"set extract.views.count to {MOVED + 1} or more"
         )
-    finder, rows = Finder(config, landmarks, index, store, border), index.rows()
-    _probe(finder, store, probes.sample(index)).write(probe)
+    if runtime.locate is not None:
+        connect(runtime)
+    rows, probed = index.rows(), probes.sample(index)
+    with Progress(METHOD, len(rows) + 2 * len(probed), run.progress) as progress:
+        finder = Finder.of(config, landmarks, index, store, border)
+        with pool(finder, "locate", runtime) as workers:
+            (moved,) = seek(workers, METHOD, probed, MOVED, ("points",), progress)
+            (descriptors,) = seek(workers, METHOD, probed, 0, ("descriptors",), progress)
+            (points,) = seek(workers, METHOD, rows, 0, ("points",), progress)
+    Probe(probed, moved, store.views()[probed, MOVED], descriptors.astype(np.float16)).write(probe)
     ids = [index.row(int(row)).id for row in rows]
-    Predictions(ids, finder.points(rows), np.zeros(len(rows), np.int64)).write(predictions)
-
-
-def _probe(finder: Finder, store: FeatureStore, rows: NDArray[np.int64]) -> Probe:
-    moved = [points for points, _ in finder(rows, MOVED)]
-    parts = [descriptors.astype(np.float16) for _, descriptors in finder(rows)]
-    return Probe(rows, np.concatenate(moved), store.views()[rows, MOVED], np.concatenate(parts))
+    Predictions(ids, points, np.zeros(len(rows), np.int64)).write(predictions)
 
 
 def _centroids(config: ZeroShotConfig, landmarks: int, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from uldscale.clustering.two_stage import Clusters
 from uldscale.models.keypoints import sample
 from uldscale.models.network import Network
-from uldscale.runtime.cluster import gather, rank, world_size
+from uldscale.runtime.ranks import gather, rank, world_size
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
 from uldscale.training.batches import DenseLabels

@@ -60,6 +60,11 @@ class Batch:
     noise: Tensor
     """(B, Z) standard normal numbers for the pose VAE."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features."""
+        return sum(maps.nbytes for maps in self.features.values())
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         features = {name: maps.to(device, non_blocking=True) for name, maps in self.features.items()}
@@ -78,10 +83,20 @@ class Batches:
     """Draws, reads and completes batches of the training rows of a store."""
 
     def __init__(
-        self, store: FeatureStore, rows: Integers, *, batch: int, latent: int, seed: int, rank: int, world: int
+        self,
+        store: FeatureStore,
+        rows: Integers,
+        *,
+        batch: int,
+        latent: int,
+        seed: int,
+        rank: int,
+        world: int,
+        pinned: bool = False,
     ) -> None:
+        """`pinned`: batches are on their way to a GPU."""
         # From pinned memory a copy to a GPU runs beside the computation; torch keeps the memory until it is over.
-        self._reader = FeatureReader(store, _pinned if torch.cuda.is_available() else None)
+        self._reader = FeatureReader(store, _pinned if pinned else None)
         self._shard_rows = store.spec.shard_rows
         self._matrices = store.views()
         self._rows, self._batch, self._latent = rows, batch, latent

@@ -3,7 +3,7 @@
 N' images of a share, n keypoints of all of them, K landmarks, Q poses, D descriptor size, Z latent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -58,10 +58,12 @@ def describe(
     anchors: Anchors | None = None,
     *,
     dense: bool = False,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Keypoints:
     """Keypoints of some images as they are (view 0), found by the network in its present state inside the border.
 
     With `anchors` they are the landmarks of each image, else the peaks of its heatmap, or with `dense` the cells that cover it.
+    `advance` is told of every few images.
     """
     parts = []
     for chunk, outputs in outputs_of(network, reader, rows):
@@ -70,6 +72,7 @@ def describe(
         else:
             found = _landmarks(outputs, config, border, anchors.of(chunk))
         parts.append(_keypoints(chunk, network.codes(outputs.logits), found, anchors))
+        advance(len(chunk))
     return Keypoints.joined(parts)
 
 

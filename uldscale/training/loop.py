@@ -15,13 +15,13 @@ from uldscale import files
 from uldscale.clustering.two_stage import Clustering, Clusters
 from uldscale.detector import DetectorConfig, LandmarkDetector
 from uldscale.diffusion.extractor import FeatureConfig
-from uldscale.errors import UserError
+from uldscale.errors import IncompleteError, UserError
 from uldscale.labels import LabelTable
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
-from uldscale.runtime.cluster import barrier, gather, rank, world_size
 from uldscale.runtime.engine import Engine, make_engine, read_weights
+from uldscale.runtime.ranks import barrier, gather, rank, world_size
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
@@ -30,12 +30,20 @@ from uldscale.training.anchors import find_anchors
 from uldscale.training.batches import Batches, DenseLabels
 from uldscale.training.checkpoints import Position
 from uldscale.training.description import Keypoints, describe
+from uldscale.training.journal import Journal
 from uldscale.training.objectives import Losses, Objective
 from uldscale.training.schedule import CLUSTERING, PARENT, TRAINED_PARTS, Stage, TrainConfig
+
+STOPPED = "interrupted; the same command goes on from here"
+"""What a run says that was asked to stop."""
 
 Relabel = Callable[[Stage, int, int | None, Keypoints], LabelTable]
 """Turns (stage, round, the round before, this rank's keypoints) into the labels of all images; called by every rank, returns the
 same to all."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass
@@ -52,6 +60,12 @@ class Training:
     border: float
     """Share of the crop on each side that lies outside the object."""
     device: torch.device
+    shown: bool = True
+    """Whether progress is shown by this process."""
+    stop: Callable[[], bool] = _never
+    """Whether somebody wants this rank to write a checkpoint and end."""
+    preempted: Callable[[], bool] = _never
+    """Whether a checkpoint is needed soon; called by every rank at the same time, with one answer."""
     network: Network = field(init=False)
     labels: LabelTable | None = field(init=False, default=None)
 
@@ -62,8 +76,9 @@ class Training:
         self.reader = FeatureReader(self.store)
         self.batches = Batches(
             self.store, self.rows, batch=self.config.batch, latent=self.config.network.vae.latent, seed=self.config.seed,
-            rank=rank(), world=world_size(),
+            rank=rank(), world=world_size(), pinned=self.device.type == "cuda",
         )  # fmt: skip
+        self.journal = Journal(self.run, self.shown)
 
     def run_all(self) -> None:
         """What is missing of each stage, from its last checkpoint or else from the end of its parent."""
@@ -98,6 +113,7 @@ class Training:
         weights = read_weights(self._folder(position))
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
         self.labels = LabelTable.read(self.run.labels, position.round) if position.round >= 0 else None
+        self.journal.labels(position.round)
 
     def _run_stage(self, position: Position, checkpoint: str | None) -> None:
         """Train one stage to its end."""
@@ -107,13 +123,17 @@ class Training:
         engine = make_engine(objective, self.config.engine, self.config.rate(stage))
         if checkpoint:
             engine.load(checkpoint)
-        for steps in self._stretches(stage, position.step):
-            position = self._relabel_when_due(replace(position, step=steps.start))
-            self._train(engine, stage, steps)
-            position = replace(position, step=steps.stop)
-            if steps.stop == settings.steps:
-                position = self._finish(position)
-            self._save(engine, position)
+        with self.journal.stage(stage, position.step, settings.steps):
+            for steps in self._stretches(stage, position.step):
+                position = self._relabel_when_due(replace(position, step=steps.start))
+                while position.step < steps.stop:
+                    reached, stop = self._train(engine, stage, range(position.step, steps.stop))
+                    position = replace(position, step=reached)
+                    if reached == settings.steps:
+                        position = self._finish(position)
+                    self._save(engine, position)
+                    if stop:
+                        raise IncompleteError(STOPPED)
 
     def _stretches(self, stage: Stage, start: int) -> list[range]:
         """Runs of steps between two moments at which something else happens: a round of labels, a checkpoint, the end."""
@@ -131,38 +151,60 @@ class Training:
         return self._make_round(position)
 
     def _make_round(self, position: Position) -> Position:
-        self.network.eval()
-        keypoints = self._describe(CLUSTERING[position.stage] is Clustering.OVER_SEGMENTED)
-        self.network.train()
         previous = None if self.labels is None else self.labels.round
-        self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
+        mine = share(self.rows, rank(), world_size())
+        with self.journal.booked("relabel"), self.journal.round(len(mine)) as progress:
+            self.network.eval()
+            with telemetry.timing("uldscale_relabel_part_seconds_total", part="describe"):
+                advance = progress.advance if progress else lambda count: None
+                keypoints = self._describe(mine, CLUSTERING[position.stage] is Clustering.OVER_SEGMENTED, advance)
+            self.network.train()
+            self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
+        self.journal.labels(position.round + 1)
         return replace(position, round=position.round + 1)
 
-    def _describe(self, peaks: bool) -> Keypoints:
+    def _describe(self, mine: NDArray[np.int64], peaks: bool, advance: Callable[[int], None]) -> Keypoints:
         """Keypoints of this rank's share: cells for the first round, then `peaks`, or the landmarks of the round before."""
-        mine, settings = share(self.rows, rank(), world_size()), self.config.keypoints
-        if self.labels is None or peaks:
-            return describe(self.network, self.reader, mine, settings, self.border, dense=self.labels is None)
-        labels, before = self._dense(self.labels), Clusters.from_arrays(self.labels.clusters)
-        anchors = find_anchors(self.network, self.reader, self.rows, labels, before)
-        return describe(self.network, self.reader, mine, settings, self.border, anchors)
+        anchors = None
+        if self.labels is not None and not peaks:
+            labels, before = self._dense(self.labels), Clusters.from_arrays(self.labels.clusters)
+            anchors = find_anchors(self.network, self.reader, self.rows, labels, before)
+        return describe(
+            self.network, self.reader, mine, self.config.keypoints, self.border, anchors, dense=self.labels is None,
+            advance=advance,
+        )  # fmt: skip
 
-    def _train(self, engine: Engine, stage: Stage, steps: range) -> None:
+    def _train(self, engine: Engine, stage: Stage, steps: range) -> tuple[int, bool]:
+        """Train some steps, or fewer when a checkpoint is wanted earlier; returns how many are done, and whether to stop then."""
         labels = None if self.labels is None else self._dense(self.labels)
-        clock = time.monotonic()
-        for step, batch in zip(steps, self.batches(stage, steps, labels), strict=True):
+        batches = self.batches(stage, steps, labels)
+        clock, read, logged = time.monotonic(), 0, steps.start
+        for step in steps:
+            with self.journal.booked("data"):
+                batch = next(batches)
             losses = engine(batch.to(self.device))
             engine.step(losses["loss"])
+            read += batch.nbytes
+            self.journal.advance(1)
             # Before each checkpoint, too: none is written of a network that is lost.
             if (step + 1) % self.config.log_every == 0 or step + 1 == steps.stop:
-                self._log(stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - steps.start))
+                stop = self._log(engine, stage, step + 1, losses, (time.monotonic() - clock) / (step + 1 - logged))
+                self.journal.times(stage, time.monotonic() - clock, read)
+                clock, read, logged = time.monotonic(), 0, step + 1
+                if stop or self.preempted():
+                    return step + 1, stop
+        return steps.stop, False
 
     def _dense(self, labels: LabelTable) -> DenseLabels:
         return DenseLabels.of(labels, self.store.spec.num_rows)
 
-    def _log(self, stage: Stage, step: int, losses: Losses, seconds: float) -> None:
-        """Log the losses of the global batch; every rank calls this. Raises UserError when one is not a number."""
-        means = gather(torch.stack(list(losses.values())).detach()[None]).mean(0).tolist()
+    def _log(self, engine: Engine, stage: Stage, step: int, losses: Losses, seconds: float) -> bool:
+        """Log the losses of the global batch, and say whether any rank wants to stop; every rank calls this.
+
+        Raises UserError when a loss is not a number.
+        """
+        own = torch.stack([*losses.values(), losses["loss"].new_tensor(float(self.stop()))]).detach()
+        *means, wish = gather(own[None]).mean(0).tolist()
         if not np.isfinite(means).all():
             lost = next(name for name, mean in zip(losses, means, strict=True) if not np.isfinite(mean))
             raise UserError(
@@ -170,14 +212,9 @@ class Training:
                 f"train.{stage}.learning_rate (now {self.config.of(stage).learning_rate:g}), or set train.engine.bf16=false, and "
                 "start a new run"
             )
-        if rank() > 0:
-            return
-        values = {name: round(mean, 6) for name, mean in zip(losses, means, strict=True)}
-        self.run.log(event="step", stage=stage.value, step=step, step_seconds=round(seconds, 4), **values)
-        telemetry.record("uldscale_train_step", step, stage=stage.value)
-        telemetry.record("uldscale_train_step_seconds", seconds, stage=stage.value)
-        for name, value in values.items():
-            telemetry.record("uldscale_train_loss", value, stage=stage.value, loss=name)
+        values = dict(zip(losses, means, strict=True))
+        self.journal.step(stage, step, seconds, values, float(engine.gradient_norm), self.config.rate(stage)(step - 1))
+        return bool(wish)
 
     def _finish(self, position: Position) -> Position:
         """At a stage's end: labels from the final weights, and the method as a detector of its own."""
@@ -207,8 +244,10 @@ class Training:
         )
 
     def _save(self, engine: Engine, position: Position) -> None:
+        start = time.monotonic()
         engine.save(self._folder(position))
         barrier()
         if rank() == 0:
             checkpoints.commit(self.run.checkpoints, position)
         barrier()
+        self.journal.saved(time.monotonic() - start, engine.checkpoint_bytes)

@@ -16,7 +16,7 @@ from uldscale.losses.silk import silk_loss
 from uldscale.models.keypoints import sample
 from uldscale.models.network import Network, Outputs
 from uldscale.models.views import apply
-from uldscale.runtime.cluster import gather
+from uldscale.runtime.ranks import gather
 from uldscale.training.batches import Batch
 from uldscale.training.schedule import LossConfig, Stage
 

@@ -1,0 +1,82 @@
+"""The process group of the training workers: who this rank is, and rows of all ranks in one tensor."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+
+_waited: dict[str, float] = {"gather": 0.0, "barrier": 0.0}
+
+
+def rank() -> int:
+    """Number of this training worker; 0 outside of a process group."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of training workers; 1 outside of a process group."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until all training workers are here."""
+    if world_size() > 1:
+        with _waiting("barrier"):
+            torch.distributed.barrier()
+
+
+def take_seconds() -> dict[str, float]:
+    """Seconds that this process has spent in `gather` and `barrier` since the last call, on the host's clock."""
+    taken = dict(_waited)
+    _waited.update(dict.fromkeys(_waited, 0.0))
+    return taken
+
+
+@contextmanager
+def _waiting(call: Literal["gather", "barrier"]) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    _waited[call] += time.monotonic() - start
+
+
+def gather(tensor: torch.Tensor) -> torch.Tensor:
+    """Rows of all ranks, in rank order: (n_rank, ...) to (sum of n_rank, ...). Every rank must call it.
+
+    Differentiable: the gradient of a row is the sum of its gradients over the ranks. So when every rank computes the
+    same loss of the gathered rows and gradients are then averaged over ranks, the result is the gradient that one
+    process gets from the whole batch.
+    """
+    if world_size() == 1:
+        return tensor
+    with _waiting("gather"):
+        gathered: torch.Tensor = _Gather.apply(tensor, _counts(tensor))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def _counts(tensor: torch.Tensor) -> list[int]:
+    counts = torch.empty(world_size(), dtype=torch.int64, device=tensor.device)
+    own = torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device)
+    torch.distributed.all_gather_into_tensor(counts, own)
+    return [int(count) for count in counts]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        context.counts = counts
+        # Collectives want equal shapes, while ranks may differ in rows; and gloo knows few types, but bytes are bytes.
+        padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather([part.view(torch.uint8) for part in parts], padded.view(torch.uint8))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        with _waiting("gather"):
+            torch.distributed.all_reduce(total)
+        return torch.split(total, context.counts)[rank()], None
