@@ -145,7 +145,7 @@ def plan(
     from uldscale.stages.plan import print_plan
 
     settings = load_job(job, overrides or [])
-    print_plan(settings.data, settings.extract, settings.train, settings.runtime.train.count, gpu)
+    print_plan(settings.data, settings.extract, settings.train, settings.runtime, gpu)
 
 
 @app.command()

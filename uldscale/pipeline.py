@@ -91,6 +91,7 @@ class Pipeline:
         self.train()
         result = self.evaluate()
         self.report()
+        telemetry.linger()
         return result
 
     def _require_possible(self) -> None:

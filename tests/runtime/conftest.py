@@ -12,7 +12,7 @@ import torch.distributed
 from ray import cloudpickle
 
 from uldscale.runtime.cluster import connect
-from uldscale.runtime.roles import RuntimeConfig, Team
+from uldscale.runtime.roles import RuntimeConfig, Workers
 
 # Actors can't import this file by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -45,7 +45,7 @@ class Ranks:
 def runtime() -> RuntimeConfig:
     """Small settings on this machine; Ray is connected."""
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112
-    config = RuntimeConfig(train=Team(threads=1))
+    config = RuntimeConfig(train=Workers(threads=1))
     connect(config)
     return config
 

@@ -16,7 +16,7 @@ from ray import cloudpickle
 from uldscale.errors import ConfigError, IncompleteError
 from uldscale.runtime.cluster import connect
 from uldscale.runtime.ranks import barrier, gather, rank, world_size
-from uldscale.runtime.roles import Role, RuntimeConfig, Team
+from uldscale.runtime.roles import Role, RuntimeConfig, Workers
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -65,7 +65,7 @@ def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="asks for 2 GPUs at once, but this machine has 1"):
-        connect(RuntimeConfig(train=Team(count=1, gpus=1), relabel=Role(gpus=1)))
+        connect(RuntimeConfig(train=Workers(count=1, gpus=1), relabel=Role(gpus=1)))
 
 
 GPU_THAT_TORCH_CANNOT_USE = """

@@ -10,8 +10,8 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from uldscale.runtime import telemetry
-from uldscale.runtime.roles import RuntimeConfig
-from uldscale.runtime.telemetry import METRICS, record, serve
+from uldscale.runtime.roles import Role, RuntimeConfig
+from uldscale.runtime.telemetry import METRICS, record, serve, use_run
 
 Samples = dict[str, list[Any]]
 
@@ -27,17 +27,17 @@ def scrape(port: int) -> Samples:
 
 
 def value(samples: Samples, name: str, labels: dict[str, str]) -> float:
-    """Of the sample with these labels; 0 where there is none yet."""
-    return sum(sample.value for sample in samples.get(name, []) if sample.labels == labels)
+    """Of the sample of this run with these labels; 0 where there is none yet."""
+    return sum(sample.value for sample in samples.get(name, []) if sample.labels == {"run": "mine", **labels})
 
 
-def wait_for(samples: Callable[[], Samples], name: str) -> Samples:
+def wait_for(samples: Callable[[], Samples], *names: str) -> Samples:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if name in (found := samples()):
+        if set(names) <= (found := samples()).keys():
             return found
         time.sleep(0.5)
-    raise AssertionError(f"{name} was never there")
+    raise AssertionError(f"{names} were never there")
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,12 @@ def test_names_and_labels_are_prometheus_own() -> None:
         assert name.startswith("uldscale_")
         assert name.endswith("_total") == (metric.kind == "counter")
         assert metric.help.endswith(".")
+        assert "run" not in metric.labels
 
 
 def test_the_driver_serves_what_it_recorded(port: int) -> None:
-    """Whatever this process has recorded before."""
+    """Whatever this process has recorded before; every series has the run."""
+    use_run("mine")
     before = scrape(port)
     record("uldscale_shards_committed_total", 2)
     record("uldscale_shards_committed_total", 1)
@@ -84,16 +86,21 @@ def test_an_actor_reports_through_the_port_of_its_node(runtime: RuntimeConfig) -
     class Reporter:
         def report(self) -> None:
             record("uldscale_images_extracted_total", 7)
-            record("uldscale_train_step", 40, stage="d_uld")
-            record("uldscale_relabel_seconds", 0.2)
+            record("uldscale_stage_done", 40, stage="d_uld")
+            record("uldscale_relabel_seconds", 0.2, stage="d_uld")
 
-    reporter = ray.remote(num_cpus=0)(Reporter).remote()
+    use_run("mine")
+    reporter = ray.remote(Reporter).options(**Role(cpus=0).options()).remote()
     ray.get(reporter.report.remote())
+    # What the process that leads the run says goes the same way, also what it said before.
+    record("uldscale_shards_missing", 3)
     node = ray.nodes()[0]["MetricsExportPort"]
-    found = wait_for(lambda: scrape(node), "ray_uldscale_train_step")
+    found = wait_for(lambda: scrape(node), "ray_uldscale_stage_done", "ray_uldscale_shards_missing")
     assert "ray_uldscale_relabel_seconds_bucket" in found
     assert found["ray_uldscale_images_extracted_total"][0].value == 7
-    (step,) = found["ray_uldscale_train_step"]
-    assert (step.value, step.labels["stage"]) == (40, "d_uld")
+    (step,) = [sample for sample in found["ray_uldscale_stage_done"] if sample.labels["stage"] == "d_uld"]
+    assert (step.value, step.labels["run"]) == (40, "mine")
+    (missing,) = [sample for sample in found["ray_uldscale_shards_missing"] if sample.labels["run"] == "mine"]
+    assert missing.value == 3
     here = {sample.name for family in telemetry.REGISTRY.collect() for sample in family.samples}
-    assert "uldscale_images_extracted_total" not in here
+    assert "uldscale_relabel_seconds_sum" not in here

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 from ray import cloudpickle
-from ray.train import WorkerGroupError
+from ray.exceptions import ActorDiedError
 from torch import nn
 
 from uldscale import files
 from uldscale.errors import DataError, IncompleteError
 from uldscale.runtime.engine import EngineConfig, Rate, make_engine, read_weights
 from uldscale.runtime.ranks import barrier, gather, rank, world_size
-from uldscale.runtime.roles import RuntimeConfig, Team
+from uldscale.runtime.roles import RuntimeConfig, Workers
 from uldscale.runtime.stopping import Stopping
-from uldscale.runtime.trainer import fit
+from uldscale.runtime.trainer import _Failures, fit
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -61,7 +61,7 @@ def test_a_lost_worker_costs_nothing_and_an_error_of_the_loop_comes_out_at_once(
     train(alone)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(DataError) as raised:
-        run(train_then_fail, {"folder": together}, Path(together), runtime.updated(train=Team(count=2, threads=2)))
+        run(train_then_fail, {"folder": together}, Path(together), runtime.updated(train=Workers(count=2, threads=2)))
     assert str(raised.value) == "images/17.jpg has no landmarks; remove it from the list"
     assert "in train_then_fail" in raised.value.__notes__[0]
     last = f"checkpoints/{STEPS - 1:03d}"
@@ -78,6 +78,31 @@ def run(loop: Any, config: dict[str, Any], folder: Path, runtime: RuntimeConfig)
         loop, config, storage=str(folder / "workers"), name="train", runtime=runtime,
         marks=partial(files.names, str(folder / "checkpoints")), stopping=Stopping(str(folder / "stop")),
     )  # fmt: skip
+
+
+def test_the_budget_of_failures_starts_anew_with_every_checkpoint() -> None:
+    """Two losses after each of many checkpoints are no end; the third one after the same is."""
+    step = 0
+    failures = _Failures(2, lambda: {"d_uld": step})
+    lost = {0: ActorDiedError(), 1: RuntimeError("connection closed by peer")}
+    while step < 5:
+        step += 1
+        failures.after_exception(None, lost)
+        failures.after_exception(None, lost)
+    with pytest.raises(IncompleteError, match=r"since the last checkpoint than runtime.max_failures = 2 allows"):
+        failures.after_exception(None, lost)
+
+
+def test_what_counts_as_a_failure() -> None:
+    """Nodes that are taken away cost nothing; an error of the loop comes out, at once where another attempt would meet it again."""
+    failures = _Failures(0, lambda: None)
+    taken = ActorDiedError()
+    taken._preempted = True
+    failures.after_exception(None, {0: taken, 1: RuntimeError("connection closed by peer")})
+    with pytest.raises(RuntimeError, match="NCCL error"):
+        failures.after_exception(None, {0: RuntimeError("NCCL error")})
+    with pytest.raises(DataError, match="no landmarks"):
+        _Failures(9, lambda: None).after_exception(None, {0: ActorDiedError(), 1: DataError("no landmarks")})
 
 
 def die(config: dict[str, Any]) -> None:
@@ -109,37 +134,3 @@ def test_ctrl_c_is_an_interrupt_while_training(runtime: RuntimeConfig, tmp_path:
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run(sleep, {"asleep": str(asleep)}, tmp_path, runtime)
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [(None, KeyboardInterrupt), (0, KeyboardInterrupt), (1, KeyboardInterrupt), (15, SystemExit)],
-)
-def test_ctrl_c_stays_an_interrupt_and_a_termination_a_termination(
-    code: int | None, kind: type[BaseException], runtime: RuntimeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", lambda trainer: sys.exit(code))
-    with pytest.raises(kind):
-        run(die, {}, tmp_path, runtime)
-
-
-@pytest.mark.parametrize(
-    ("failures", "kind"),
-    [
-        ({0: RuntimeError("connection closed by peer")}, RuntimeError),
-        ({0: RuntimeError("connection closed by peer"), 1: WorkerGroupError("gone", {})}, IncompleteError),
-    ],
-)
-def test_what_comes_out_after_the_last_attempt(
-    failures: dict[int, Exception],
-    kind: type[Exception],
-    runtime: RuntimeConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(trainer: Any) -> None:
-        raise WorkerGroupError("a worker failed", failures)
-
-    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fail)
-    with pytest.raises(kind):
-        run(die, {}, tmp_path, runtime)

@@ -14,6 +14,9 @@ import yaml
 
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
+from uldscale.runs import RunFolder
+from uldscale.training import checkpoints
+from uldscale.training.schedule import Stage
 
 COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()", "run"]
 INTERRUPTED = "uldscale: interrupted; the same command goes on from here"
@@ -77,6 +80,9 @@ def end_training(run: "Run") -> None:
     process = run.until(CHECKPOINTS)
     process.terminate()
     assert ended(process)[-1] == INTERRUPTED
+    # It wrote a checkpoint of its last step first.
+    step = [event for event in RunFolder(str(run.root)).read_metrics() if event["event"] == "step"][-1]
+    assert checkpoints.steps(f"{run.root}/checkpoints")[Stage(step["stage"])] == step["step"]
     process = run.until(CHECKPOINTS, "runtime.ray=false")
     process.kill()
     process.communicate()

@@ -17,7 +17,7 @@ from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, IncompleteError, ModelError
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
-from uldscale.runtime.roles import Team
+from uldscale.runtime.roles import Team, Workers
 from uldscale.stages.inspect_store import print_info, verify
 from uldscale.stages.predict import predict
 from uldscale.stages.status import print_status
@@ -83,7 +83,7 @@ def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
 
 def test_two_workers_are_one(whole: Pipeline, content: Content, tmp_path: Path) -> None:
     """Extraction with two actors gives the same bytes; training with two workers the same losses within float tolerance."""
-    runtime = whole.job.runtime.updated(ray=True, extract=Team(count=2), train=Team(count=2, threads=1))
+    runtime = whole.job.runtime.updated(ray=True, extract=Team(count=2), train=Workers(count=2, threads=1))
     # No longer than what is compared: the learning rate falls in the last fifth of a stage.
     short = whole.job.train.updated(bootstrap={"steps": 5, "learning_rate": 1e-4}, checkpoint_every=100)
     two = Pipeline(whole.job.updated(output=str(tmp_path), train=short.model_dump(), runtime=runtime.model_dump()))

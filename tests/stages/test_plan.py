@@ -45,14 +45,26 @@ def test_flops_of_convolutions_grow_with_the_area(settings: dict[str, Any]) -> N
 def test_unknown_gpu(settings: dict[str, Any]) -> None:
     job = Job.model_validate(settings)
     with pytest.raises(ConfigError, match="wanted one of t4"):
-        print_plan(job.data, job.extract, job.train, 1, "h9000")
+        print_plan(job.data, job.extract, job.train, job.runtime, "h9000")
 
 
 def test_plan_names_what_it_costs(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     job = Job.model_validate(settings)
-    print_plan(job.data, job.extract, job.train, 1, "h100")
+    print_plan(job.data, job.extract, job.train, job.runtime, "h100")
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert list(lines) == ["images", "store", "objects", "extraction", "schedule", "training", "reading"]
+    assert list(lines) == [
+        "images",
+        "store",
+        "objects",
+        "extraction",
+        "schedule",
+        "training",
+        "reading",
+        "driver",
+        "extract",
+        "train",
+        "relabel",
+    ]
     assert lines["images"].startswith("24 in 2 views, 1 timesteps, 4 taps")
     assert (
         lines["schedule"]
@@ -69,7 +81,7 @@ def test_hours_and_money_are_those_of_the_precision(
     settings["extract"]["features"]["backbone"]["dtype"] = dtype
     settings["train"] |= {"engine": {"bf16": bf16}, "bootstrap": {"steps": 10_000_000, "learning_rate": 1e-3}}
     job = Job.model_validate(settings)
-    print_plan(job.data, job.extract, job.train, 1, "a100")
+    print_plan(job.data, job.extract, job.train, job.runtime, "a100")
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     for name, precision in (("extraction", dtype), ("training", "bfloat16" if bf16 else "float32")):
         words = re.fullmatch(

@@ -10,7 +10,7 @@ import torch
 
 from uldscale import files
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import UserError
+from uldscale.errors import IncompleteError, UserError
 from uldscale.labels import LabelTable
 from uldscale.training import checkpoints
 from uldscale.training.checkpoints import Position
@@ -64,6 +64,34 @@ def test_n_steps_kill_m_steps(
     first, second = LabelTable.read(whole.run.labels), LabelTable.read(resumed.run.labels)
     assert first.round == second.round
     assert first.churn(second) == 0
+
+
+def test_a_wish_to_stop_is_met_with_a_checkpoint_where_it_came(
+    whole: Training, training_in: Callable[..., Training], tmp_path: Path
+) -> None:
+    """Between two checkpoints, and the same command goes on from there."""
+    config = whole.config.updated(checkpoint_every=1000)
+    asked = iter([False] * 4 + [True] + [False] * 100)
+    stopped = training_in(tmp_path / "stopped", config, stop=lambda: next(asked))
+    with pytest.raises(IncompleteError, match="^interrupted; the same command goes on from here$"):
+        stopped.run_all()
+    assert checkpoints.steps(stopped.run.checkpoints) == {Stage.BOOTSTRAP: 3, Stage.D_ULD: 2}
+    resumed = training_in(tmp_path / "stopped", config)
+    resumed.run_all()
+    assert losses(resumed) == losses(whole)
+
+
+def test_a_node_that_will_go_away_is_worth_a_checkpoint_a_log_line(
+    whole: Training, training_in: Callable[..., Training], tmp_path: Path
+) -> None:
+    """Nobody knows when it goes; training goes on until then."""
+    committed: list[str] = []
+    warned = training_in(tmp_path / "warned", whole.config.updated(checkpoint_every=1000), preempted=lambda: True)
+    save = warned._save
+    warned._save = lambda engine, position: (committed.append(position.name), save(engine, position))[1]  # type: ignore[method-assign]
+    warned.run_all()
+    assert committed[:3] == ["00-bootstrap-0000001", "00-bootstrap-0000002", "00-bootstrap-0000003"]
+    assert losses(warned) == losses(whole)
 
 
 def kill_after(training: Training, calls: int) -> None:

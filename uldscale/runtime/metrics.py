@@ -23,7 +23,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "uldscale_stage_active": Metric("gauge", f"1 while a stage is at work, else 0; stage: {_STAGES}.", ("stage",)),
     "uldscale_stage_done": Metric("gauge", "Images, shards or steps of a stage that are done.", ("stage",)),
-    "uldscale_stage_total": Metric("gauge", "Images, shards or steps of a stage.", ("stage",)),
+    "uldscale_stage_size": Metric("gauge", "Images, shards or steps of a stage.", ("stage",)),
     "uldscale_stage_left_seconds": Metric("gauge", "Time that a stage will still take at its pace so far.", ("stage",)),
     "uldscale_waiting_seconds": Metric(
         "gauge", "How long a role has waited for resources; 0 when it has them.", ("role",)

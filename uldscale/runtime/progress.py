@@ -4,6 +4,7 @@ A terminal gets a bar, everything else a line every ten seconds, also while noth
 """
 
 import json
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -105,6 +106,7 @@ class Progress:
         if self._folder and (last or now - self._written >= FILE_SECONDS):
             self._written = now
             files.write_json(files.join(self._folder, f"{standing.stage}.json"), asdict(standing))
+            _record_disk(self._folder)
 
 
 def read(folder: str) -> list[Standing]:
@@ -118,9 +120,15 @@ def _record(standing: Standing) -> None:
     stage = standing.stage
     telemetry.record("uldscale_stage_active", float(standing.active), stage=stage)
     telemetry.record("uldscale_stage_done", standing.done, stage=stage)
-    telemetry.record("uldscale_stage_total", standing.total, stage=stage)
+    telemetry.record("uldscale_stage_size", standing.total, stage=stage)
     if standing.left is not None:
         telemetry.record("uldscale_stage_left_seconds", standing.left, stage=stage)
+
+
+def _record_disk(folder: str) -> None:
+    usage = shutil.disk_usage(folder)
+    telemetry.record("uldscale_output_free_bytes", usage.free)
+    telemetry.record("uldscale_output_size_bytes", usage.total)
 
 
 def clock(seconds: float) -> str:

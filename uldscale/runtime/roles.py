@@ -86,14 +86,30 @@ class Team(Role):
     """Processes."""
 
 
+class Workers(Team):
+    """Training workers."""
+
+    cpus: float = Field(default=2.0, ge=0)
+    """CPUs."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPUs: 0 trains on CPUs over gloo, 1 over NCCL."""
+    threads: int = Field(default=2, ge=1)
+    """Threads of torch and BLAS."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus not in (0, 1):
+            raise ValueError(f"gpus must be 0 or 1, since a training worker has one device, got {self.gpus:g}")
+        return self
+
+
 class RuntimeConfig(Settings):
     """Where and how wide a run runs; nothing here changes a result, so nothing here enters a fingerprint."""
 
     ray: bool = True
     """False: everything in this process, one thing after the other, whatever the roles say of CPUs; for debuggers and small jobs."""
     extract: Team = Team()
-    train: Team = Team(cpus=2, threads=2)
-    """GPUs: 0 trains on CPUs over gloo, 1 over NCCL."""
+    train: Workers = Workers()
     relabel: Role = Role()
     locate: Team | None = None
     """None: the process that leads the run finds landmarks itself, one image after the other."""
@@ -117,14 +133,6 @@ class RuntimeConfig(Settings):
             if old in settings:
                 raise ValueError(f"runtime.{old} is now runtime.{_RENAMED[old]}")
         return settings
-
-    @model_validator(mode="after")
-    def _whole_gpus(self) -> Self:
-        if self.train.gpus not in (0, 1):
-            raise ValueError(
-                f"runtime.train.gpus must be 0 or 1: a training worker has one device, got {self.train.gpus:g}"
-            )
-        return self
 
     @property
     def roles(self) -> dict[str, Role]:

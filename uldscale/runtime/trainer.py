@@ -20,7 +20,6 @@ from ray.train import (
     ScalingConfig,
     TrainingFailedError,
     UserCallback,
-    WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -64,14 +63,26 @@ def fit(
     """
     storage = os.path.abspath(storage) if files.is_local(storage) else storage
     notes = files.join(storage, name)
+    # Ray takes the loss of a worker that has only just started for one of the controller, and gives up.
+    failures = _Failures(runtime.max_failures, marks)
+    while lost := _attempt(_trainer(loop, config, storage, name, runtime, marks), notes, runtime, stopping):
+        failures.after_exception(None, {0: lost})
+
+
+def _attempt(trainer: "_Trainer", notes: str, runtime: RuntimeConfig, stopping: Stopping) -> Exception | None:
+    """One call of Ray's trainer; the loss of a worker that it did not count."""
     # Ray would take an older run's notes for its own; the loop's checkpoints are what counts.
     files.remove(notes)
-    trainer = _trainer(loop, config, storage, name, runtime, marks)
     try:
         with stopping.at_interrupts(), _placement(trainer, runtime):
             trainer.fit()
+        return None
     except TrainingFailedError as error:
-        raise _raised_by_loop(error) from error
+        if isinstance(error, ControllerError):
+            if _is_loss(error.controller_failure):
+                return error.controller_failure
+            raise error.controller_failure from error
+        raise
     except RayError as error:
         raise IncompleteError(
             f"training lost its controller ({_last_line(error)}); run the same command again"
@@ -210,17 +221,6 @@ def _lost_too_often(limit: int, errors: list[Exception]) -> IncompleteError:
         f"training lost its workers more often since the last checkpoint than runtime.max_failures = {limit} allows "
         f"({_last_line(errors[0])}); look for too little memory, and run the same command again to go on from that checkpoint"
     )
-
-
-def _raised_by_loop(error: TrainingFailedError) -> Exception:
-    if isinstance(error, WorkerGroupError):
-        causes = list(error.worker_failures.values())
-    else:
-        causes = [error.controller_failure] if isinstance(error, ControllerError) else [error]
-    raised = [cause for cause in causes if not _is_loss(cause)]
-    if raised and not any(_is_loss(cause) for cause in causes):
-        return raised[0]
-    return IncompleteError(f"training lost its workers ({_last_line(causes[0])}); run the same command again")
 
 
 def _last_line(error: Exception) -> str:

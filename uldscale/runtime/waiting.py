@@ -36,7 +36,7 @@ class Wait:
             )
         if now - self._said >= SAY_SECONDS:
             self._said = now
-            screen().say(f"waiting for {waited:.0f} s: {self._wants(count)}; {free(self._role)}")
+            screen().say(f"waiting for places for {waited:.0f} s: {self._wants(count)}; {free(self._role)}")
 
     def over(self) -> None:
         """All have a place."""

@@ -13,7 +13,9 @@ from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.cost import Cost, measure
 from uldscale.errors import ConfigError
 from uldscale.models.network import Network, NetworkConfig
+from uldscale.runtime.roles import RuntimeConfig, Team
 from uldscale.stages.extract import store_spec
+from uldscale.stages.needs import Scale, needs
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.store.spec import StoreSpec
 from uldscale.training.schedule import TrainConfig
@@ -50,8 +52,8 @@ GPUS = {
 }
 
 
-def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, workers: int, gpu: str) -> None:
-    """Print the plan of a job that trains on some workers, with a GPU. Raises ConfigError for an unknown GPU."""
+def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, runtime: RuntimeConfig, gpu: str) -> None:
+    """Print the plan of a job, with a GPU. Raises ConfigError for an unknown GPU."""
     if gpu not in GPUS:
         raise ConfigError(f"unknown GPU {gpu!r}; wanted one of {', '.join(GPUS)}")
     outline = Backbone.outline(extract.features.backbone, weights=False)
@@ -60,7 +62,8 @@ def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, wor
     cost = measure(extract.features, outline, data.size)
     lines = {
         **_extraction(cost, spec, extract.features.backbone.dtype, gpu),
-        **_training(train, spec, splits.count("train"), workers, gpu),
+        **_training(train, spec, splits.count("train"), runtime.train.count, gpu),
+        **_roles(Scale(extract, train, runtime, spec, splits.count("train")), outline),
     }
     typer.echo("\n".join(f"{name:<12}{value}" for name, value in lines.items()))
 
@@ -111,6 +114,19 @@ def _training(train: TrainConfig, spec: StoreSpec, images: int, workers: int, gp
         "reading": f"{_bytes(steps * step)} in all, {_bytes(step)} a step; "
         f"{_bytes(step / workers * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
     }
+
+
+def _roles(scale: Scale, outline: Backbone) -> dict[str, str]:
+    """What the processes of each role ask for, and the memory that they need."""
+    needed = needs(scale, outline)
+    lines = {"driver": f"1 process, {needed.pop('driver'):g} GiB of memory"}
+    for name, memory in needed.items():
+        role = scale.runtime.roles[name]
+        count = role.count if isinstance(role, Team) else 1
+        lines[name] = f"{count} x ({role.wants}), {memory:g} GiB of memory each"
+        if role.memory_gib is not None and role.memory_gib < memory:
+            lines[name] += f": more than runtime.{name}.memory_gib"
+    return lines
 
 
 def _spent(flops: float, precision: Precision, gpu: str) -> str:

@@ -1,0 +1,84 @@
+"""What the processes of each role need in memory, for `plan` and for whoever writes the pods that they run in.
+
+Estimates from shapes, in GiB; in fact a process of the demo has 0.7 (extract) to 1.2 (train).
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from uldscale.diffusion.backbone import Backbone
+from uldscale.runtime.actors import IN_FLIGHT
+from uldscale.runtime.roles import RuntimeConfig
+from uldscale.stages.shard_worker import ExtractConfig
+from uldscale.store.spec import StoreSpec
+from uldscale.training.schedule import TrainConfig
+
+PROCESS_BYTES = 0.8e9
+"""Python with torch and Ray."""
+BATCHES = 5
+"""Read ahead, in use, and kept for the next."""
+KEYPOINT_BYTES = 20
+"""Of a keypoint, beside its descriptor."""
+JOINED = 3.0
+"""Times its payload that the relabel service holds while it joins it, as measured."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a job works on."""
+
+    extract: ExtractConfig
+    train: TrainConfig
+    runtime: RuntimeConfig
+    spec: StoreSpec
+    images: int
+    """Of training."""
+
+
+def needs(scale: Scale, outline: Backbone) -> dict[str, float]:
+    """GiB of one process, by role of `runtime`; "driver" is the process that leads the run."""
+    roles = scale.runtime.roles
+    needed = {
+        "driver": PROCESS_BYTES + 2_000 * scale.spec.num_rows,
+        "extract": _extract(scale, outline),
+        "train": _train(scale),
+        "relabel": PROCESS_BYTES + JOINED * scale.images * _payload(scale.train),
+        "locate": 1.5 * PROCESS_BYTES,
+    }
+    return {name: math.ceil(size / 2**30 * 2) / 2 for name, size in needed.items() if name in roles or name == "driver"}
+
+
+def _extract(scale: Scale, outline: Backbone) -> float:
+    """Weights, shards on their way, and on a CPU the widest maps of the VAE."""
+    spec, features = scale.spec, scale.extract.features
+    views = spec.shard_rows * spec.num_views * spec.image_size**2 * 3
+    size = PROCESS_BYTES + _parameters(outline) * 4 + IN_FLIGHT * 2 * (spec.shard_rows * spec.row_bytes + views)
+    if scale.runtime.extract.gpus == 0:
+        size += 3 * 4 * features.batch * outline.vae.config.block_out_channels[0] * spec.image_size**2
+    return float(size)
+
+
+def _train(scale: Scale) -> float:
+    """Batches, labels, keypoints of the first round, and on a CPU what the aggregator keeps for the backward pass."""
+    spec, train, workers = scale.spec, scale.train, scale.runtime.train.count
+    pairs = 2 * math.ceil(train.batch / workers)
+    batches = BATCHES * pairs * spec.row_bytes / spec.num_views
+    labels = spec.num_rows * (8 * train.clusters.landmarks + 4 * train.network.vae.latent)
+    keypoints = 2 * math.ceil(scale.images / workers) * _payload(train)
+    size = 1.5 * PROCESS_BYTES + batches + labels + keypoints
+    if scale.runtime.train.gpus == 0:
+        maps = len(spec.taps) * len(spec.timesteps)
+        size += 3 * 4 * pairs * maps * train.network.grid**2 * train.network.aggregator.width
+    return float(size)
+
+
+def _payload(train: TrainConfig) -> int:
+    """Bytes of the keypoints of an image in the first round."""
+    return train.keypoints.maximum * (4 * train.network.heads.descriptor + KEYPOINT_BYTES)
+
+
+def _parameters(outline: Backbone) -> int:
+    parts: list[nn.Module] = [outline.unet, outline.vae]
+    return sum(weight.numel() for part in parts for weight in part.parameters())
