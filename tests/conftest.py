@@ -19,7 +19,12 @@ WITH_RAY = (
 )
 """Tests with a Ray that a clock hurries, by their places: one after the other, since its processes are more than enough for two cores."""
 
-WITH_RAY_OF_THEIR_OWN = ("tests/stages/test_bucket.py", "tests/stages/test_pipeline.py")
+WITH_RAY_OF_THEIR_OWN = (
+    "tests/stages/test_bucket.py",
+    "tests/stages/test_pipeline.py",
+    "tests/k8s/test_image.py",
+    "tests/k8s/test_live.py",
+)
 """Those that no clock hurries: a second Ray beside the first, at the end of the other row, which is shorter."""
 
 

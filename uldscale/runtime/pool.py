@@ -171,6 +171,7 @@ class Pool:
             # It died or hung over one of several items, and nobody knows which.
             self._suspects.update([item, *member.items])
             self._waiting.appendleft(item)
+            telemetry.record("uldscale_item_retries_total", 1 + len(member.items), role=self._name)
         else:
             self._item_failed(item, error)
 
