@@ -73,7 +73,7 @@ def prometheus(cluster: LiveCluster, tmp_path: Path) -> Iterator[Prometheus]:
     if not shutil.which("prometheus"):
         pytest.skip("no prometheus, which would watch the run")
     server, _ = start_http_server(0, "127.0.0.1", registry=registry())
-    found = Prometheus(tmp_path, cluster.folder / "head", [f"127.0.0.1:{server.server_port}"])
+    found = Prometheus(tmp_path, cluster.folder, [f"127.0.0.1:{server.server_port}"])
     yield found
     found.stop()
     server.shutdown()

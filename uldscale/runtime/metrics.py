@@ -19,7 +19,7 @@ _STAGES = "index, codec, extract, zero_shot, a stage of training, relabel, locat
 METRICS: Mapping[str, Metric] = {
     # How far a run is.
     "uldscale_run_info": Metric(
-        "gauge", "1; what runs, as labels; job: the id that `ray job submit` gave it.", ("version", "data", "job")
+        "gauge", "1; what runs, as labels; submission: the id that `ray job submit` gave it.", ("version", "data", "submission")
     ),
     "uldscale_stage_active": Metric("gauge", f"1 while a stage is at work, else 0; stage: {_STAGES}.", ("stage",)),
     "uldscale_stage_done": Metric("gauge", "Images, shards or steps of a stage that are done.", ("stage",)),

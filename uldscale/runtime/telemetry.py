@@ -53,9 +53,9 @@ def variables() -> dict[str, str]:
 
 
 def tell_run(data: str) -> None:
-    """What runs: its version, its kind of data, and the job of Ray that it is, if any."""
-    job = json.loads(os.environ.get(_RAY_JOB, "{}")).get("metadata", {}).get("job_submission_id", "")
-    record("uldscale_run_info", 1, version=version("uldscale"), data=data, job=job)
+    """What runs: its version, its kind of data, and what submitted it to Ray, if anything did."""
+    submission = json.loads(os.environ.get(_RAY_JOB, "{}")).get("metadata", {}).get("job_submission_id", "")
+    record("uldscale_run_info", 1, version=version("uldscale"), data=data, submission=submission)
 
 
 def record(name: str, value: float, **labels: str) -> None:

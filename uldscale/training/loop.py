@@ -205,15 +205,15 @@ class Training:
         """
         own = torch.stack([*losses.values(), losses["loss"].new_tensor(float(self.stop()))]).detach()
         *means, wish = gather(own[None]).mean(0).tolist()
+        values = dict(zip(losses, means, strict=True))
+        self.journal.step(stage, step, seconds, values, float(engine.gradient_norm), self.config.rate(stage)(step - 1))
         if not np.isfinite(means).all():
-            lost = next(name for name, mean in zip(losses, means, strict=True) if not np.isfinite(mean))
+            lost = next(name for name, mean in values.items() if not np.isfinite(mean))
             raise UserError(
                 f"training has diverged: loss {lost!r} of stage {stage} is not a number in step {step}; lower "
                 f"train.{stage}.learning_rate (now {self.config.of(stage).learning_rate:g}), or set train.engine.bf16=false, and "
                 "start a new run"
             )
-        values = dict(zip(losses, means, strict=True))
-        self.journal.step(stage, step, seconds, values, float(engine.gradient_norm), self.config.rate(stage)(step - 1))
         return bool(wish)
 
     def _finish(self, position: Position) -> Position:
