@@ -11,6 +11,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
+from uldscale.runtime.cluster import join
 from uldscale.stages.evaluate import chosen_protocols, evaluate
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index
@@ -45,6 +46,7 @@ class Pipeline:
         """Images to index.parquet."""
         telemetry.use_run(self.job.name)
         telemetry.tell_run(data=self.job.data.kind)
+        join(self.job.runtime)
         with self.run.timed("index"):
             return build_index(self.job.data, self.run.index)
 

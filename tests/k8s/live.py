@@ -20,7 +20,7 @@ import yaml
 
 ROLES = {"_Actor": "extract", "RayTrainWorker": "train", "_Service": "relabel"}
 """Where the actors of a run belong, by the name of their class in Ray."""
-REPORT = {"RAY_metrics_report_interval_ms": "1000"}
+REPORT = {"RAY_metrics_report_interval_ms": "2500"}
 
 
 class LiveCluster:

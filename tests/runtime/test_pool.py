@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray import cloudpickle
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayActorError
 
 from uldscale.errors import DataError, IncompleteError, ModelError
-from uldscale.runtime.actors import IN_FLIGHT, Worker
+from uldscale.runtime.actors import IN_FLIGHT, SETUP, STARTED, Member, Worker
 from uldscale.runtime.pool import Finished, Pool
 from uldscale.runtime.roles import RuntimeConfig, Team
 
@@ -178,6 +179,23 @@ def test_a_setup_that_always_fails_ends_the_pool(runtime: RuntimeConfig) -> None
     ) as raised:
         next(pool)
     assert isinstance(raised.value.__cause__, ValueError)
+
+
+def test_nodes_that_are_lost_in_a_row_end_no_pool(runtime: RuntimeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While actors start there: that says nothing about the next node, as an exception does, or a process that dies by itself."""
+    monkeypatch.setattr(Member, "kill", lambda member: None)
+    pool, here = Pool(Meeting, "extract", runtime.updated(attempts=2)), ray.get_runtime_context().get_node_id()
+
+    def fail(item: str, node: str | None, error: Exception) -> None:
+        pool._members.append(Member(None, node=node))
+        pool._drop(pool._members[-1], item, error)
+
+    for _ in range(5):
+        fail(SETUP, "gone", ActorDiedError())
+        fail(STARTED, None, RayActorError(error_msg="The actor died because its node has died. Node Id: 1"))
+    fail(SETUP, here, ActorDiedError())
+    with pytest.raises(IncompleteError, match="2 actors in a row failed in their setup"):
+        fail(STARTED, None, ActorDiedError())
 
 
 def test_the_users_turn_comes_at_once(runtime: RuntimeConfig) -> None:

@@ -60,6 +60,16 @@ def test_images_and_store_in_a_bucket(settings: dict[str, Any], environment: dic
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
+    # Of the run in its folder, and of a copy of it in the bucket.
+    for root in (f"{settings['output']}/remote", "s3://faces/remote"):
+        if root.startswith("s3"):
+            for path in Path(settings["output"]).joinpath("remote").rglob("*.*"):
+                client.upload_file(str(path), "faces", f"remote/{path.relative_to(settings['output'] + '/remote')}")
+        told = [sys.executable, "-c", "from uldscale.cli import main; main()", "status", root]
+        lines = subprocess.run(told, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert "index             done" in lines
+        assert "extract           2 of 2 shards" in lines
+
     listed = client.list_objects_v2(Bucket="faces", Prefix="store/")["Contents"]
     remote = {
         entry["Key"].removeprefix("store/"): client.get_object(Bucket="faces", Key=entry["Key"])["Body"].read()

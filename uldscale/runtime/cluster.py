@@ -65,6 +65,12 @@ def connect(runtime: RuntimeConfig) -> None:
     NodeWatch().start()
 
 
+def join(runtime: RuntimeConfig) -> None:
+    """Connect if RAY_ADDRESS names a cluster, whose Prometheus then sees what needs no Ray, too. Raises ConfigError like `connect`."""
+    if os.environ.get("RAY_ADDRESS"):
+        connect(runtime)
+
+
 def _join(address: str, quiet: dict[str, Any]) -> None:
     try:
         if ":" in address and "://" not in address:

@@ -19,7 +19,9 @@ _STAGES = "index, codec, extract, zero_shot, a stage of training, relabel, locat
 METRICS: Mapping[str, Metric] = {
     # How far a run is.
     "uldscale_run_info": Metric(
-        "gauge", "1; what runs, as labels; submission: the id that `ray job submit` gave it.", ("version", "data", "submission")
+        "gauge",
+        "1; what runs, as labels; submission: the id that `ray job submit` gave it.",
+        ("version", "data", "submission"),
     ),
     "uldscale_stage_active": Metric("gauge", f"1 while a stage is at work, else 0; stage: {_STAGES}.", ("stage",)),
     "uldscale_stage_done": Metric("gauge", "Images, shards or steps of a stage that are done.", ("stage",)),
@@ -80,7 +82,9 @@ METRICS: Mapping[str, Metric] = {
     "uldscale_relabel_round": Metric("gauge", "Last round of pseudo-labels that the service made."),
     "uldscale_relabel_seconds": Metric("histogram", "Time to make one round of pseudo-labels.", ("stage",)),
     "uldscale_relabel_part_seconds_total": Metric(
-        "counter", "Time of rounds by part: describe, send, fit (with assigning), write or pull.", ("part",)
+        "counter",
+        "Time of rounds by part: describe, send, fit (in the first round with assigning), assign, write or pull.",
+        ("part",),
     ),
     "uldscale_label_churn_ratio": Metric("gauge", "Share of labels that changed since the round before.", ("stage",)),
     "uldscale_label_distance": Metric("gauge", "Mean distance of labelled descriptors to their centroid.", ("stage",)),

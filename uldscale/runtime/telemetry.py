@@ -21,8 +21,8 @@ import ray.util.metrics
 
 from uldscale.runtime.metrics import METRICS, Metric
 
-HEARTBEAT_SECONDS = 5.0
-"""Ray's agent shows a gauge only while it is set again between its reports, which are ten seconds apart."""
+HEARTBEAT_SECONDS = 1.0
+"""Ray's agent shows a gauge only while it is set again between two of its reports, by default ten seconds apart."""
 LINGER_SECONDS = 30.0
 """Ray's agent reports every ten seconds, and Prometheus fetches every fifteen or so."""
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

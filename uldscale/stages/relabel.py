@@ -27,10 +27,9 @@ from uldscale.runtime.ranks import barrier, rank, world_size
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.training import checkpoints
 from uldscale.training.description import Keypoints
-from uldscale.training.relabelling import cluster
+from uldscale.training.relabelling import PART_SECONDS, cluster
 from uldscale.training.schedule import CLUSTERING, Stage
 
-PART_SECONDS = "uldscale_relabel_part_seconds_total"
 SERIES = {
     "uldscale_label_churn_ratio": "churn",
     "uldscale_label_distance": "distance",
@@ -61,8 +60,7 @@ class Relabeller:
         start = time.monotonic()
         keypoints = Keypoints.joined([self._parts.pop(part) for part in range(parts)])
         before = None if previous is None else LabelTable.read(self._run.labels, previous)
-        with telemetry.timing(PART_SECONDS, part="fit"):
-            table = cluster(keypoints, self._config, CLUSTERING[stage], number=number, seed=self._seed, previous=before)
+        table = cluster(keypoints, self._config, CLUSTERING[stage], number=number, seed=self._seed, previous=before)
         with telemetry.timing(PART_SECONDS, part="write"):
             table.write(self._run.labels)
         in_use = {position.round for position in checkpoints.all_of(self._run.checkpoints)}

@@ -32,6 +32,7 @@ from uldscale.training.checkpoints import Position
 from uldscale.training.description import Keypoints, describe
 from uldscale.training.journal import Journal
 from uldscale.training.objectives import Losses, Objective
+from uldscale.training.relabelling import PART_SECONDS
 from uldscale.training.schedule import CLUSTERING, PARENT, TRAINED_PARTS, Stage, TrainConfig
 
 STOPPED = "interrupted; the same command goes on from here"
@@ -155,7 +156,7 @@ class Training:
         mine = share(self.rows, rank(), world_size())
         with self.journal.booked("relabel"), self.journal.round(len(mine)) as progress:
             self.network.eval()
-            with telemetry.timing("uldscale_relabel_part_seconds_total", part="describe"):
+            with telemetry.timing(PART_SECONDS, part="describe"):
                 advance = progress.advance if progress else lambda count: None
                 keypoints = self._describe(mine, CLUSTERING[position.stage] is Clustering.OVER_SEGMENTED, advance)
             self.network.train()

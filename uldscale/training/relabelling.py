@@ -22,8 +22,11 @@ from uldscale.clustering.two_stage import (
 )
 from uldscale.errors import DataError
 from uldscale.labels import LabelTable
+from uldscale.runtime import telemetry
 from uldscale.training.batches import DenseLabels
 from uldscale.training.description import Keypoints
+
+PART_SECONDS = "uldscale_relabel_part_seconds_total"
 
 
 def cluster(
@@ -46,11 +49,15 @@ def cluster(
             "are wanted; train longer, add images or lower train.keypoints.visible"
         )
     if kind is Clustering.OVER_SEGMENTED:
-        return _over_segmented(keypoints, config, number, seed)
+        with telemetry.timing(PART_SECONDS, part="fit"):
+            return _over_segmented(keypoints, config, number, seed)
     if previous is None and config.candidates > 1:
-        return _first(keypoints, config, number, seed)
-    clusters, pose = _clusters(keypoints, config, kind, seed, previous)
-    return _exemplars(keypoints, clusters, pose, number, config.gate)
+        with telemetry.timing(PART_SECONDS, part="fit"):
+            return _first(keypoints, config, number, seed)
+    with telemetry.timing(PART_SECONDS, part="fit"):
+        clusters, pose = _clusters(keypoints, config, kind, seed, previous)
+    with telemetry.timing(PART_SECONDS, part="assign"):
+        return _exemplars(keypoints, clusters, pose, number, config.gate)
 
 
 def _clusters(

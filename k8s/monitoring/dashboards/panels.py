@@ -74,8 +74,9 @@ def last(gauge: str, *by: str) -> str:
 
 
 def total(counter: str, *by: str) -> str:
-    """A counter of all processes of the time range, also of those that have ended."""
-    return f"sum by ({', '.join(by)}) (last_over_time({counter}[$__range]))"
+    """A counter of all processes of the time range, also of those that have ended; 0 where it never counted anything."""
+    nothing = f'label_replace(vector(0), "{by[0]}", "all", "", "")'
+    return f"sum by ({', '.join(by)}) (last_over_time({counter}[$__range])) or on () {nothing}"
 
 
 def rate(counter: str, *by: str) -> str:
