@@ -83,6 +83,7 @@ class LiveCluster:
         # In a folder that they share they would unpack the files of the job under each other's feet.
         own = [
             f"--temp-dir={self.folder}/{name}",
+            f"--dashboard-agent-listen-port={_free_port()}",
             "--block",
             "--disable-usage-stats",
             "--object-store-memory=200000000",

@@ -1,6 +1,8 @@
 """The environment of a process that computes: what libraries read when they are loaded, so it has to be there before."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _KEPT_MEMORY = {
     # glibc gives large pieces of memory back at once, and the kernel clears every page of the next one: on a CPU a quarter
@@ -23,6 +25,21 @@ def of_worker(threads: int, gpus: float) -> dict[str, str]:
     # Ray hides no GPU from a process that reserved none, and all of them would meet on the first one.
     hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
     return {"OMP_NUM_THREADS": str(threads), **_NO_SPINNING, **_KEPT_MEMORY, **hidden}
+
+
+@contextmanager
+def given(gpus: float) -> Iterator[None]:
+    """A block of this process that was given so many GPUs: with none, libraries that look for one by themselves (cuML) find none."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def stop_spinning() -> None:

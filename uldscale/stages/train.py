@@ -10,6 +10,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import ConfigError, DataError
 from uldscale.runs import RunFolder
+from uldscale.runtime import environment
 from uldscale.runtime.alone import threads
 from uldscale.runtime.cluster import connect, device
 from uldscale.runtime.following import following
@@ -52,7 +53,7 @@ def train(
         "gpus": runtime.train.gpus,
     }
     if not runtime.ray:
-        with threads(runtime.train.threads):
+        with threads(runtime.train.threads), environment.given(max(runtime.train.gpus, runtime.relabel.gpus)):
             _training(plan, relabeller).run_all()
         return
     stages = [RELABEL, *(stage.value for stage in config.stages)]

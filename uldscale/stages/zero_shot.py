@@ -24,6 +24,7 @@ from uldscale.models.uniform import uniform_descriptors
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
+from uldscale.runtime import environment
 from uldscale.runtime.alone import pool
 from uldscale.runtime.cluster import connect
 from uldscale.runtime.progress import Progress
@@ -135,7 +136,8 @@ def zero_shot(
         connect(runtime)
     rows, probed = index.rows(), probes.sample(index)
     with Progress(METHOD, len(rows) + 2 * len(probed), run.progress) as progress:
-        finder = Finder.of(config, landmarks, index, store, border)
+        with environment.given(gpus=0):
+            finder = Finder.of(config, landmarks, index, store, border)
         with pool(finder, "locate", runtime) as workers:
             (moved,) = seek(workers, METHOD, probed, MOVED, ("points",), progress)
             (descriptors,) = seek(workers, METHOD, probed, 0, ("descriptors",), progress)
