@@ -8,12 +8,14 @@ Values come from Prometheus' HTTP API, panels are where Grafana has them.
 import argparse
 import json
 import math
+import re
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,6 +25,9 @@ from matplotlib.ticker import FuncFormatter, LinearLocator, MaxNLocator
 
 UNIT = 0.62
 """Inches of a row of Grafana's grid."""
+BELOW, ABOVE = 1.7, 0.8
+"""Such rows for the legend of a panel, and for its title."""
+POINTS_AN_INCH = 72
 POINTS = 300
 """Of a line."""
 BYTES = ((2.0**40, " TiB"), (2.0**30, " GiB"), (2.0**20, " MiB"), (2.0**10, " KiB"), (1.0, " B"))
@@ -46,6 +51,13 @@ class Series:
     times: list[float]
     values: list[float]
 
+    def with_gaps(self, step: float) -> "Series":
+        """The same with NaN from a step after each value that has none after it to a step before the next."""
+        known = dict(zip(self.times, self.values, strict=True))
+        gaps = [(at, until) for at, until in pairwise(self.times) if until - at > 1.5 * step]
+        times = sorted({*self.times, *(at + step for at, _ in gaps), *(until - step for _, until in gaps)})
+        return Series(self.legend, times, [known.get(at, math.nan) for at in times])
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,15 +75,22 @@ class Source:
         for query in panel.queries:
             for result in self._ask(with_values(query.expr, values), now=panel.kind in ("stat", "bargauge")):
                 points = [(float(at), float(value)) for at, value in result.get("values") or [result["value"]]]
+                # 0 / 0, as of a stage without anything to do, is nothing to draw.
+                known = [point for point in points if not math.isnan(point[1])]
                 legend = _legend(query.legend, result["metric"])
-                times, heights = ([point[number] for point in points] for number in (0, 1))
-                found.append(Series(legend, times, heights))
+                if known:
+                    found.append(Series(legend, [at for at, _ in known], [value for _, value in known]))
         return found
+
+    @property
+    def step(self) -> float:
+        """Seconds from a point of a line to the next."""
+        return max(15.0, (self.end - self.start) / POINTS)
 
     def _ask(self, expr: str, *, now: bool) -> list[dict[str, Any]]:
         asked: dict[str, Any] = {"query": expr, "time": self.end}
         if not now:
-            asked |= {"start": self.start, "end": self.end, "step": max(15.0, (self.end - self.start) / POINTS)}
+            asked |= {"start": self.start, "end": self.end, "step": self.step}
         path = "query" if now else "query_range"
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(asked)}", timeout=60) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
@@ -97,10 +116,10 @@ def draw(dashboard: Dashboard, source: Source, out: str) -> None:
 def _place(panel: Panel, rows: int) -> tuple[float, float, float, float]:
     """(left, bottom, width, height) in a picture of some rows, with room for labels, the title above and the legend below."""
     labels = 0.065 if panel.kind in ("state-timeline", "bargauge") else 0.035
-    below, above = (0.2, 0.8) if panel.kind == "stat" else (1.7, 0.8)
+    below = 0.2 if panel.kind == "stat" else BELOW
     bottom = rows - 1 - panel.y - panel.height + below
     return (
-        panel.x / 24 + labels, bottom / rows, panel.width / 24 - labels - 0.012, (panel.height - below - above) / rows
+        panel.x / 24 + labels, bottom / rows, panel.width / 24 - labels - 0.012, (panel.height - below - ABOVE) / rows
     )  # fmt: skip
 
 
@@ -108,13 +127,14 @@ def lines(axes: Axes, panel: Panel, source: Source) -> None:
     """Lines, or areas on top of each other."""
     found = source.series(panel)
     if panel.stacked and found:
-        times = sorted({at for series in found for at in series.times})
+        times = sorted({at for series in found for at in series.with_gaps(source.step).times})
         known = [dict(zip(series.times, series.values, strict=True)) for series in found]
         heights = [[values.get(at, 0.0) for at in times] for values in known]
         axes.stackplot(times, heights, labels=[series.legend for series in found], alpha=0.7)
     elif found:
-        for series in found:
-            axes.plot(series.times, series.values, label=series.legend, linewidth=1.2)
+        for series in (each.with_gaps(source.step) for each in found):
+            # With dots, since a value between two gaps is no line.
+            axes.plot(series.times, series.values, label=series.legend, linewidth=1.2, marker=".", markersize=2)
     for level, color in panel.limits:
         if math.isfinite(level):
             axes.axhline(level, color=COLORS[color], linestyle="--", linewidth=0.8)
@@ -127,9 +147,8 @@ def periods(axes: Axes, panel: Panel, source: Source) -> None:
     """A row for each series, coloured by its value."""
     found = source.series(panel)
     for row, series in enumerate(found):
-        following = [*series.times[1:], series.times[-1]]
-        for at, until, value in zip(series.times, following, series.values, strict=True):
-            axes.barh(row, until - at, left=at, height=0.7, color=_color(panel, value))
+        for at, value in zip(series.times, series.values, strict=True):
+            axes.barh(row, source.step, left=at, height=0.7, color=_color(panel, value))
     axes.set_yticks(range(len(found)), [series.legend for series in found])
     _time_axis(axes, source)
     _legend_or(axes, panel, [])
@@ -151,7 +170,9 @@ def bars(axes: Axes, panel: Panel, source: Source) -> None:
     found = source.series(panel)[::-1]
     values = [series.values[-1] for series in found]
     drawn = axes.barh([series.legend for series in found], values, color=[_color(panel, value) for value in values])
-    axes.bar_label(drawn, [f" {said(value, panel.unit)}" for value in values], size=8)
+    size = min(8.0, 0.8 * POINTS_AN_INCH * UNIT * (panel.height - BELOW - ABOVE) / max(1, len(found)))
+    axes.tick_params(axis="y", labelsize=size)
+    axes.bar_label(drawn, [f" {said(value, panel.unit)}" for value in values], size=size)
     axes.margins(x=0.2)
     axes.xaxis.set_visible(False)
     if not found:
@@ -173,9 +194,7 @@ def scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def _legend(template: str, labels: Mapping[str, str]) -> str:
-    for name, value in labels.items():
-        template = template.replace(f"{{{{{name}}}}}", value)
-    return template.replace("__auto", "")
+    return re.sub(r"{{(\w+)}}", lambda name: labels.get(name[1], ""), template).replace("__auto", "")
 
 
 def _color(panel: Panel, value: float) -> str:
@@ -184,7 +203,7 @@ def _color(panel: Panel, value: float) -> str:
 
 def _value_axis(axes: Axes, unit: str) -> None:
     """From 0 on, with round numbers of the unit in which the top is said."""
-    axes.set_ylim(0, 1 if unit == "percentunit" else None)
+    axes.set_ylim(0, 1 if unit == "percentunit" or axes.dataLim.y1 == 0 else None)
     top = axes.get_ylim()[1]
     size, _ = scale(top, unit)
     ticks = [

@@ -1,6 +1,7 @@
 """The picture of a dashboard, with a real Prometheus that has the past of a small run; and its answer to every query."""
 
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.patches import Rectangle
 from outside import SERIES
 from queries import Query, dashboards, of_alerts, of_dashboards
 
@@ -24,12 +27,18 @@ LABELS = 'run="mine",stage="extract"'
 
 
 def past() -> str:
-    """An hour of the run in OpenMetrics: it extracts 100 shards and writes 1 GiB a minute; its model waits a quarter of the time."""
+    """An hour of the run in OpenMetrics: it extracts 100 shards and writes 1 GiB a minute; its model waits a quarter of the time.
+
+    Another stage has nothing to do: of it nothing is done of nothing.
+    """
     series = {
         f"ray_uldscale_stage_active{{{LABELS}}}": (1.0, 0.0),
         f"ray_uldscale_stage_done{{{LABELS}}}": (0.0, 100 / MINUTES),
         f"ray_uldscale_stage_size{{{LABELS}}}": (100.0, 0.0),
         f"ray_uldscale_stage_left_seconds{{{LABELS}}}": (3600.0, -60.0),
+        'ray_uldscale_stage_active{run="mine",stage="locate"}': (1.0, 0.0),
+        'ray_uldscale_stage_done{run="mine",stage="locate"}': (0.0, 0.0),
+        'ray_uldscale_stage_size{run="mine",stage="locate"}': (0.0, 0.0),
         'ray_uldscale_extract_written_bytes_total{run="mine"}': (0.0, 2.0**30),
         'ray_uldscale_extract_seconds_total{run="mine",part="model"}': (0.0, 45.0),
         'ray_uldscale_extract_seconds_total{run="mine",part="idle"}': (0.0, 15.0),
@@ -112,12 +121,32 @@ def source(prometheus: str) -> draw.Source:
         ("Given up", {"": 0.0}),
         ("RayJob", {"uldscale: Running": 1.0}),
         ("Loss", {}),
+        (
+            "Failures",
+            dict.fromkeys(("all: tried again", "all: given up", "all: actor lost ()", "train: restarts"), 0.0),
+        ),
     ],
 )
 def test_what_panels_show(source: draw.Source, title: str, expected: dict[str, float]) -> None:
     (panel,) = (panel for panel in dashboards()[0].panels if panel.title == title)
     found = {series.legend: series.values[-1] for series in source.series(panel)}
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_was_not_known_is_no_line() -> None:
+    drawn = draw.Series("", [0.0, 15.0, 90.0, 105.0], [1.0, 2.0, 3.0, 4.0]).with_gaps(15.0)
+    assert drawn.times == [0.0, 15.0, 30.0, 75.0, 90.0, 105.0]
+    assert drawn.values == pytest.approx([1.0, 2.0, math.nan, math.nan, 3.0, 4.0], nan_ok=True)
+
+
+def test_a_period_ends_where_a_process_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = draw.Source("", "mine", 0.0, 3600.0)
+    monkeypatch.setattr(draw.Source, "series", lambda *_: [draw.Series("d_uld", [0.0, 15.0, 3000.0], [1.0, 1.0, 1.0])])
+    (panel,) = (panel for panel in dashboards()[0].panels if panel.title == "At work")
+    axes = plt.figure().add_subplot()
+    draw.periods(axes, panel, source)
+    assert sum(bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)) == 3 * source.step
+    plt.close("all")
 
 
 @pytest.mark.parametrize("dashboard", dashboards(), ids=lambda dashboard: dashboard.uid)

@@ -50,7 +50,7 @@ def rounds() -> Row:
         lines("Time of a round", "Of the service, from all keypoints to labels.", "s",
               Query(quantile(0.5, of_run("relabel_seconds_bucket"), "stage"), "{{stage}}: half"),
               Query(quantile(0.95, of_run("relabel_seconds_bucket"), "stage"), "{{stage}}: 95 %")),
-        lines("Rounds by part", "describe, send and pull are of the workers, fit and write of the service.", "percentunit",
+        lines("Rounds by part", "describe, send and pull are of the workers; fit, assign and write of the service.", "percentunit",
               Query(shares(of_run("relabel_part_seconds_total"), "part"), "{{part}}"), stacked=True),
     ])  # fmt: skip
 
