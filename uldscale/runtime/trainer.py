@@ -184,6 +184,8 @@ class _Failures(UserCallback):
 
     def __init__(self, limit: int, marks: Callable[[], object]) -> None:
         self._limit, self._marks = limit, marks
+        # It moves into a process of Ray, which knows nothing of the run.
+        self._variables = telemetry.variables()
         self._last: object = None
         self._count = 0
 
@@ -192,6 +194,7 @@ class _Failures(UserCallback):
         for error in errors:
             if _is_final(error):
                 raise error
+        os.environ.update(self._variables)
         telemetry.record("uldscale_train_restarts_total", 1)
         if not any(getattr(error, "preempted", False) for error in errors):
             self._count_failure(errors)
