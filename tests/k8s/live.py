@@ -93,6 +93,8 @@ class LiveCluster:
 
     def _popen(self, command: list[str], **streams: Any) -> subprocess.Popen[str]:
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
+        # The command of a job is that of this environment, whether or not somebody has activated it.
+        token["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return subprocess.Popen(command, env=own | token | REPORT, text=True, **streams)
 

@@ -70,12 +70,11 @@ class Pod:
     folder: Path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bwrap", *self._root(), *self._mounts(), "--remount-ro", "/", *self._user(), *command],
+        return subprocess.run(["bwrap", *self._root(), *self._mounts(), *self._python(), "--remount-ro", "/", *self._user(), *command],
                               capture_output=True, text=True, timeout=240)  # fmt: skip
 
     def _root(self) -> list[str]:
-        seen = [*SYSTEM, sys.base_prefix, sys.prefix]
-        words = [word for path in seen for word in ("--ro-bind-try", path, path)]
+        words = [word for path in SYSTEM for word in ("--ro-bind-try", path, path)]
         return [*words, "--ro-bind", str(self.package), PACKAGE, "--proc", "/proc", "--dev", "/dev"]
 
     def _mounts(self) -> list[str]:
@@ -85,6 +84,10 @@ class Pod:
             bind = "--ro-bind" if mount.get("readOnly") else "--bind"
             words += [bind, str(self.folder / mount["name"]), mount["mountPath"]]
         return words
+
+    def _python(self) -> list[str]:
+        """After the folders of the pod, one of which is /tmp, where this environment may be."""
+        return [word for path in (sys.base_prefix, sys.prefix) for word in ("--ro-bind", path, path)]
 
     def _user(self) -> list[str]:
         security = self.spec["securityContext"]
