@@ -104,9 +104,12 @@ def test_a_service_without_a_place_ends_the_block(runtime: RuntimeConfig) -> Non
 
 
 def test_an_interrupt_stays_one(runtime: RuntimeConfig) -> None:
+    # Programs that a shell starts in the background ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with (
         pytest.raises(KeyboardInterrupt),
         watching_placement("relabel", Role(), 1, 100.0, lambda: False),
     ):
         time.sleep(60)
+    signal.signal(signal.SIGINT, before)
