@@ -57,4 +57,4 @@ class _Watch:
             self.failure = failure
             self.ended.set()
             # The block sits in a call of Ray, which only a signal ends.
-            signal.raise_signal(signal.SIGTERM)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
