@@ -76,12 +76,12 @@ class Member:
     @property
     def pending(self) -> bool:
         """Whether the cluster has no place for it yet."""
-        return bool(self.calls) and self.calls[0][0] is STARTED
+        return self.state == "waiting"
 
     @property
     def ready(self) -> bool:
         """Whether it takes items."""
-        return not self.calls or self.calls[0][0] not in (STARTED, SETUP)
+        return self.state in ("idle", "working")
 
     @property
     def state(self) -> str:

@@ -3,7 +3,6 @@
 A terminal gets a bar, everything else a line every ten seconds, also while nothing moves.
 """
 
-import json
 import shutil
 import threading
 import time
@@ -112,7 +111,7 @@ class Progress:
 def read(folder: str) -> list[Standing]:
     """Standings of all stages that said something, in the order in which they did so last."""
     names = [name for name in files.names(folder) if name.endswith(".json")]
-    found = [Standing(**json.loads(files.read_bytes(files.join(folder, name)))) for name in names]
+    found = [Standing(**files.read_json(files.join(folder, name))) for name in names]
     return sorted(found, key=lambda standing: standing.time)
 
 

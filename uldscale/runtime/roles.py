@@ -55,13 +55,13 @@ class Role(Settings):
     @property
     def resources(self) -> dict[str, float]:
         """What a process reserves, in Ray's words and units."""
-        memory = {"memory": self.memory_gib * 2**30} if self.memory_gib else {}
+        memory = {"memory": int(self.memory_gib * 2**30)} if self.memory_gib else {}
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {}), **memory}
 
     @property
-    def labels(self) -> dict[str, str]:
-        """Ray's selector of nodes."""
-        return {LABEL: self.node} if self.node else {}
+    def labels(self) -> dict[str, str] | None:
+        """Ray's selector of nodes; None: any."""
+        return {LABEL: self.node} if self.node else None
 
     @property
     def variables(self) -> dict[str, str]:
@@ -73,8 +73,8 @@ class Role(Settings):
         return {
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
-            "memory": int(self.memory_gib * 2**30) if self.memory_gib else None,
-            "label_selector": self.labels or None,
+            "memory": self.resources.get("memory"),
+            "label_selector": self.labels,
             "runtime_env": {"env_vars": self.variables},
         }
 

@@ -39,8 +39,7 @@ class Lines:
         """Write a line when it is time for one."""
         if last or standing.seconds - self._said.get(standing.stage, 0.0) >= LINE_SECONDS:
             self._said[standing.stage] = standing.seconds
-            sys.stderr.write(standing.line() + "\n")
-            sys.stderr.flush()
+            self.say(standing.line())
         if last:
             del self._said[standing.stage]
 

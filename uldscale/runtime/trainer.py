@@ -109,7 +109,7 @@ def _trainer(
             num_workers=role.count,
             use_gpu=role.gpus > 0,
             resources_per_worker=role.resources,
-            label_selector=role.labels or None,
+            label_selector=role.labels,
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
             name=name,

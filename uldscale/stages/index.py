@@ -20,7 +20,7 @@ def build_index(config: DataConfig, path: str) -> ImageIndex:
         if index.config_fingerprint == config.fingerprint():
             return index
     listed = list_records(config)
-    with Progress("index", len(listed), files.join(path.rpartition("/")[0] or ".", "progress")) as progress:
+    with Progress("index", len(listed), _beside(path, "progress")) as progress:
         index = ImageIndex.build(config, progress.advance, listed)
     index.write(path)
     files.write_json(
@@ -32,7 +32,11 @@ def build_index(config: DataConfig, path: str) -> ImageIndex:
 
 
 def _report_of(path: str) -> str:
-    return files.join(path.rpartition("/")[0] or ".", "quarantined.json")
+    return _beside(path, "quarantined.json")
+
+
+def _beside(path: str, name: str) -> str:
+    return files.join(path.rpartition("/")[0] or ".", name)
 
 
 def summary(index: ImageIndex, report: str) -> str:
