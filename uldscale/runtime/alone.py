@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from uldscale.runtime.actors import Worker
+from uldscale.runtime.cluster import connect
 from uldscale.runtime.pool import Finished, Pool, PoolRole
 from uldscale.runtime.roles import Role, RuntimeConfig
 
@@ -45,9 +46,12 @@ class Alone:
 
 
 def pool(make: Callable[[], Worker], name: PoolRole, runtime: RuntimeConfig) -> Pool | Alone:
-    """Actors of Ray in a role, or this process: without Ray, or without that role."""
+    """Actors of Ray in a role, or this process: without Ray, or without that role. Raises what `cluster.connect` raises."""
     role = runtime.roles.get(name)
-    return Pool(make, name, runtime) if runtime.ray and role else Alone(make, role)
+    if role is None:
+        return Alone(make, None)
+    connect(runtime)
+    return Pool(make, name, runtime) if runtime.ray else Alone(make, role)
 
 
 @contextmanager

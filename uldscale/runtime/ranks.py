@@ -1,14 +1,14 @@
 """The process group of the training workers: who this rank is, and rows of all ranks in one tensor."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed
 
-_waited: dict[str, float] = {"gather": 0.0, "barrier": 0.0}
+from uldscale.runtime.seconds import Seconds
+
+WAITED = Seconds()
+"""What this process has spent in `gather` and `barrier`."""
 
 
 def rank() -> int:
@@ -24,22 +24,8 @@ def world_size() -> int:
 def barrier() -> None:
     """Wait until all training workers are here."""
     if world_size() > 1:
-        with _waiting("barrier"):
+        with WAITED.of("barrier"):
             torch.distributed.barrier()
-
-
-def take_seconds() -> dict[str, float]:
-    """Seconds that this process has spent in `gather` and `barrier` since the last call, on the host's clock."""
-    taken = dict(_waited)
-    _waited.update(dict.fromkeys(_waited, 0.0))
-    return taken
-
-
-@contextmanager
-def _waiting(call: Literal["gather", "barrier"]) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    _waited[call] += time.monotonic() - start
 
 
 def gather(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,7 +37,7 @@ def gather(tensor: torch.Tensor) -> torch.Tensor:
     """
     if world_size() == 1:
         return tensor
-    with _waiting("gather"):
+    with WAITED.of("gather"):
         gathered: torch.Tensor = _Gather.apply(tensor, _counts(tensor))  # type: ignore[no-untyped-call]
     return gathered
 
@@ -77,6 +63,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradients[0].contiguous().clone()
-        with _waiting("gather"):
+        with WAITED.of("gather"):
             torch.distributed.all_reduce(total)
         return torch.split(total, context.counts)[rank()], None

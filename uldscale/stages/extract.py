@@ -18,7 +18,6 @@ from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.alone import Alone, pool
-from uldscale.runtime.cluster import connect
 from uldscale.runtime.pool import Finished, Pool
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
@@ -51,7 +50,6 @@ def extract(
     lacks_codec = config.features.codec.kind != "none" and not store.has_codec
     missing = store.missing_shards()
     if lacks_codec or missing:
-        connect(runtime)
         with pool(
             Blueprint(config, store.root, run.index, image_size, runtime.extract.gpus), "extract", runtime
         ) as workers:

@@ -16,7 +16,7 @@ from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime.alone import Alone, pool
-from uldscale.runtime.cluster import connect, device
+from uldscale.runtime.cluster import device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
@@ -39,8 +39,6 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
     lacking = [method for method in files.names(run.methods) if _lacks(run.method(method))]
     if not lacking:
         return
-    if runtime.locate is not None:
-        connect(runtime)
     rows, probed = index.rows(), probes.sample(index)
     gpus = runtime.locate.gpus if runtime.locate else 0.0
     total = len(lacking) * (len(rows) + 2 * len(probed))

@@ -6,9 +6,7 @@ images of the next are read and the last one is written.
 
 import platform
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +22,7 @@ from uldscale.diffusion.noising import view_id
 from uldscale.errors import ModelError
 from uldscale.models.views import ViewConfig, render_views, view_matrices
 from uldscale.runtime.cluster import device
+from uldscale.runtime.seconds import Seconds
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreConfig, StoreSpec
 
@@ -101,33 +100,32 @@ class ShardWorker:
 
     def _write(self, shard: int) -> ShardDone:
         # Of this shard and not of this worker: one that was ready earlier may well do a shard again later.
-        clock, attempt = Clock(), f"{time.time_ns():020d}"
+        start, seconds, attempt = time.monotonic(), Seconds(), f"{time.time_ns():020d}"
         rows = self._store.rows_of(shard)
         usable = {row: found.id for row in rows if (found := self._index.row(row)).status == "ok"}
         matrices = np.tile(np.eye(3, dtype=np.float32), (len(rows), self._store.spec.num_views, 1, 1))
-        views = [self._views(row, image, matrices[row - rows.start], clock) for row, image in usable.items()]
-        features = self._model.submit(self._compute, rows, usable, views, clock).result()
+        views = [self._views(row, image, matrices[row - rows.start], seconds) for row, image in usable.items()]
+        features = self._model.submit(self._compute, rows, usable, views, seconds).result()
         size = sum(maps.nbytes for maps in features.values())
-        with clock.booked("write"):
-            self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=clock.total)
-        return ShardDone(clock.seconds, size, self._extractor.batch)
+        with seconds.of("write"):
+            self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=time.monotonic() - start)
+        return ShardDone(seconds.take(), size, self._extractor.batch)
 
-    def _views(self, row: int, image: str, matrices: NDArray[np.float32], clock: "Clock") -> NDArray[np.uint8]:
+    def _views(self, row: int, image: str, matrices: NDArray[np.float32], seconds: Seconds) -> NDArray[np.uint8]:
         """All views (V, S, S, 3) of an image; fills in their matrices (V, 3, 3)."""
         config, seed = self._config.views, self._config.features.seed
         matrices[:] = view_matrices(config, image, seed)
-        with clock.booked("decode"):
+        with seconds.of("decode"):
             crop = self._crop(row)
-        with clock.booked("views"):
+        with seconds.of("views"):
             return render_views(crop, matrices, config, image, seed)
 
     def _compute(
-        self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]], clock: "Clock"
+        self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]], seconds: Seconds
     ) -> dict[str, NDArray[Any]]:
         """`_features`, with the time that it takes, and that in which the model had nothing to do before."""
-        start = time.monotonic()
-        clock.seconds["idle"] = 0.0 if self._idle_since is None else start - self._idle_since
-        with clock.booked("model"):
+        seconds.book("idle", 0.0 if self._idle_since is None else time.monotonic() - self._idle_since)
+        with seconds.of("model"):
             features = self._features(rows, usable, views)
         self._idle_since = time.monotonic()
         return features
@@ -161,23 +159,3 @@ def _require_weights(backbone: Backbone, spec: StoreSpec) -> None:
             f"{backbone.name} on {platform.node()} has weights {backbone.weight_hash[:12]}, but the store was made with "
             f"{spec.weight_hash[:12]}; give all machines the same model folder, or pin extract.features.backbone.revision"
         )
-
-
-class Clock:
-    """Seconds of a shard by part; they overlap those of other shards."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.monotonic()
-
-    @property
-    def total(self) -> float:
-        """Since it was started."""
-        return time.monotonic() - self._start
-
-    @contextmanager
-    def booked(self, part: str) -> Iterator[None]:
-        """Books the seconds of a block on a part."""
-        start = time.monotonic()
-        yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - start

@@ -26,7 +26,6 @@ from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime import environment
 from uldscale.runtime.alone import pool
-from uldscale.runtime.cluster import connect
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.locate import MOVED, PREDICTIONS, PROBE
@@ -132,8 +131,6 @@ def zero_shot(
             f"ZeroShot is probed on a moved view, but {store.root} has {store.spec.num_views} view of each image; "
             f"set extract.views.count to {MOVED + 1} or more"
         )
-    if runtime.locate is not None:
-        connect(runtime)
     rows, probed = index.rows(), probes.sample(index)
     with Progress(METHOD, len(rows) + 2 * len(probed), run.progress) as progress:
         with environment.given(gpus=0):

@@ -1,21 +1,18 @@
 """What a training rank tells of itself: progress, the log of the run, and series; what is the same on all ranks the first one tells."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
 
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
-from uldscale.runtime.ranks import rank, take_seconds
+from uldscale.runtime.ranks import WAITED, rank
+from uldscale.runtime.seconds import Seconds
 from uldscale.training.schedule import Stage
 
 RELABEL = "relabel"
 """Name of the stage that makes a round of labels, within one of training."""
-
-Part = Literal["data", "relabel", "checkpoint"]
 
 
 @dataclass
@@ -24,8 +21,9 @@ class Journal:
 
     run: RunFolder
     shown: bool
+    seconds: Seconds = field(default_factory=Seconds, init=False)
+    """Of the stage, by part: data, relabel, checkpoint."""
     _progress: Progress | None = field(default=None, init=False)
-    _booked: dict[str, float] = field(default_factory=dict, init=False)
 
     @contextmanager
     def stage(self, stage: Stage, done: int, total: int) -> Iterator[None]:
@@ -43,19 +41,11 @@ class Journal:
         if self._progress:
             self._progress.advance(steps)
 
-    @contextmanager
-    def booked(self, part: Part) -> Iterator[None]:
-        """Books the seconds of a block on a part of the stage's time."""
-        start = time.monotonic()
-        yield
-        self._booked[part] = self._booked.get(part, 0.0) + time.monotonic() - start
-
     def times(self, stage: Stage, seconds: float, read_bytes: int) -> None:
         """`seconds` of training are over, in which batches of `read_bytes` came: computing is what is not booked otherwise."""
-        data = self._booked.pop("data", 0.0)
-        within = {"data": data, **take_seconds()}
-        parts = {"compute": max(0.0, seconds - sum(within.values())), **within, **self._booked}
-        self._booked.clear()
+        outside = self.seconds.take()
+        within = {"data": outside.pop("data", 0.0), **WAITED.take()}
+        parts = {"compute": max(0.0, seconds - sum(within.values())), **within, **outside}
         for part, value in parts.items():
             telemetry.record("uldscale_train_seconds_total", value, stage=stage.value, part=part)
         telemetry.record("uldscale_train_read_bytes_total", read_bytes, stage=stage.value)
@@ -85,7 +75,7 @@ class Journal:
 
     def saved(self, seconds: float, size: int) -> None:
         """A checkpoint of `size` bytes was written."""
-        self._booked["checkpoint"] = self._booked.get("checkpoint", 0.0) + seconds
+        self.seconds.book("checkpoint", seconds)
         if rank() == 0:
             telemetry.record("uldscale_checkpoint_seconds", seconds)
             telemetry.record("uldscale_checkpoint_bytes", size)

@@ -154,7 +154,7 @@ class Training:
     def _make_round(self, position: Position) -> Position:
         previous = None if self.labels is None else self.labels.round
         mine = share(self.rows, rank(), world_size())
-        with self.journal.booked("relabel"), self.journal.round(len(mine)) as progress:
+        with self.journal.seconds.of("relabel"), self.journal.round(len(mine)) as progress:
             self.network.eval()
             with telemetry.timing(PART_SECONDS, part="describe"):
                 advance = progress.advance if progress else lambda count: None
@@ -181,7 +181,7 @@ class Training:
         batches = self.batches(stage, steps, labels)
         clock, read, logged = time.monotonic(), 0, steps.start
         for step in steps:
-            with self.journal.booked("data"):
+            with self.journal.seconds.of("data"):
                 batch = next(batches)
             losses = engine(batch.to(self.device))
             engine.step(losses["loss"])
