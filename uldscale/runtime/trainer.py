@@ -65,7 +65,7 @@ def fit(
     notes = files.join(storage, name)
     # Ray takes the loss of a worker that has only just started for one of the controller, and gives up.
     failures = _Failures(runtime.max_failures, marks)
-    while lost := _attempt(_trainer(loop, config, storage, name, runtime, marks), notes, runtime, stopping):
+    while lost := _attempt(_trainer(loop, config, storage, name, runtime, failures), notes, runtime, stopping):
         failures.after_exception(None, {0: lost})
 
 
@@ -95,7 +95,7 @@ def _attempt(trainer: "_Trainer", notes: str, runtime: RuntimeConfig, stopping: 
 
 
 def _trainer(
-    loop: Loop, config: dict[str, Any], storage: str, name: str, runtime: RuntimeConfig, marks: Callable[[], object]
+    loop: Loop, config: dict[str, Any], storage: str, name: str, runtime: RuntimeConfig, failures: "_Failures"
 ) -> "_Trainer":
     # Workers stay in the folder of the run, so that relative paths mean the same to them.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
@@ -116,7 +116,7 @@ def _trainer(
             storage_path=storage,
             failure_config=FailureConfig(max_failures=-1),
             worker_runtime_env={"env_vars": role.variables},
-            callbacks=[_Failures(runtime.max_failures, marks)],  # type: ignore[list-item]
+            callbacks=[failures],  # type: ignore[list-item]
         ),
     )
 
