@@ -26,7 +26,7 @@ class Screen(io.StringIO):
         return True
 
 
-def test_elsewhere_a_line_every_ten_seconds_whatever_moves(capsys: pytest.CaptureFixture[str]) -> None:
+def test_elsewhere_a_line_at_once_and_every_ten_seconds_whatever_moves(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     for second in range(25):
         lines.show(Standing("extract", 400, done=10 * min(second, 12), seconds=float(second)), last=False)
@@ -34,6 +34,7 @@ def test_elsewhere_a_line_every_ten_seconds_whatever_moves(capsys: pytest.Captur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
+        "extract: 0/400 (0 %)",
         "extract: 100/400 (25 %), 10/s, 0:30 left",
         "extract: 120/400 (30 %), 6/s, 0:47 left",
         "extract: 400/400 (100 %), 0.0368/s, 3:01:02 in all",
@@ -49,7 +50,7 @@ def test_the_pace_is_that_of_the_process_that_took_it_up() -> None:
 def test_nothing_done_is_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt), Progress("index", 5):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == "index: 0/5 (0 %), 0/s\n"
+    assert capsys.readouterr().err == 2 * "index: 0/5 (0 %)\n"
 
 
 def test_stages_within_another_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError
 
 from uldscale.errors import ConfigError, IncompleteError
 from uldscale.runtime.roles import RuntimeConfig, Team
+from uldscale.runtime.screen import screen
 from uldscale.runtime.watch import NodeWatch
 
 NAMESPACE = "uldscale"
@@ -114,6 +115,7 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     # Otherwise Ray writes a token to the home folder, which a container may not have.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     _check_gpus(runtime)
+    screen().say("starting Ray on this machine")
     teams = [role for role in runtime.roles.values() if isinstance(role, Team)]
     wanted = max(team.count * team.cpus for team in teams) + runtime.relabel.cpus
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.

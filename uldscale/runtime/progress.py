@@ -1,6 +1,6 @@
 """How far a stage is and how long it will take: on standard error, in Prometheus, and in a small file that others read.
 
-A terminal gets a bar, everything else a line every ten seconds, also while nothing moves.
+A terminal gets a bar, everything else a line at the beginning and every ten seconds, also while nothing moves.
 """
 
 import shutil
@@ -50,7 +50,9 @@ class Standing:
     def line(self) -> str:
         """All of it in words."""
         share = 100 * self.done / max(1, self.total)
-        parts = [f"{self.stage}: {self.done}/{self.total} ({share:.0f} %)", f"{self.rate:.3g}/s"]
+        parts = [f"{self.stage}: {self.done}/{self.total} ({share:.0f} %)"]
+        if self.done > self.begun:
+            parts.append(f"{self.rate:.3g}/s")
         if self.done >= self.total:
             parts.append(f"{clock(self.seconds)} in all")
         elif self.left is not None:

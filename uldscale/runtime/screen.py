@@ -30,14 +30,14 @@ def screen() -> Screen:
 
 
 class Lines:
-    """A line a stage every ten seconds, and one at its end."""
+    """A line of a stage when it begins, every ten seconds, and at its end."""
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
 
     def show(self, standing: "Standing", *, last: bool) -> None:
         """Write a line when it is time for one."""
-        if last or standing.seconds - self._said.get(standing.stage, 0.0) >= LINE_SECONDS:
+        if last or standing.seconds - self._said.get(standing.stage, -LINE_SECONDS) >= LINE_SECONDS:
             self._said[standing.stage] = standing.seconds
             self.say(standing.line())
         if last:

@@ -3,6 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files as resources
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.evaluation import bars, plots
 from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
+from uldscale.runtime.progress import Progress
 from uldscale.stages.evaluate import landmarks_of
 from uldscale.stages.tables import measured, measures, protocols, rows, title_of
 from uldscale.training.schedule import Stage
@@ -65,14 +67,17 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
 
 
 def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> list[Section]:
-    sections = [_landmarks(index, size, run, result)]
+    makers = [partial(_landmarks, index, size, run, result)]
     if Stage.D_ULD_PP.value in result["methods"]:
-        sections.append(_poses(index, size, run, result))
+        makers.append(partial(_poses, index, size, run, result))
     if protocols(result):
-        sections += [_ced(result), _by_yaw(result), _accuracy(result)]
-    sections.append(_labels(run, result))
-    curves = plots.loss_curves([event for event in run.read_metrics() if event["event"] == "step"])
-    sections.append(Section("Losses", "One panel a stage.", [_figure("losses by step", curves)]))
+        makers += [partial(make, result) for make in (_ced, _by_yaw, _accuracy)]
+    makers += [partial(_labels, run, result), partial(_losses, run)]
+    sections = []
+    with Progress("report", len(makers), run.progress) as progress:
+        for make in makers:
+            sections.append(make())
+            progress.advance()
     return [section for section in sections if section.figures]
 
 
@@ -131,6 +136,11 @@ def _labels(run: RunFolder, result: dict[str, Any]) -> Section:
     lines = {name: [*values, *[None] * (longest - len(values))] for name, values in churn.items()}
     picture = plots.curves(range(1, longest + 1), lines, "round of the stage", "share")
     return Section("Label churn", note, [_figure("by round", picture)])
+
+
+def _losses(run: RunFolder) -> Section:
+    curves = plots.loss_curves([event for event in run.read_metrics() if event["event"] == "step"])
+    return Section("Losses", "One panel a stage.", [_figure("losses by step", curves)])
 
 
 def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:
