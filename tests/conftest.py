@@ -1,7 +1,9 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
@@ -54,3 +56,50 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there (set ULDSCALE_SHARED)")
     return folder
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Settings of a small run of every stage on generated faces, to be changed at will; it has a diffusion model and no place yet."""
+    stage = {"steps": 4, "learning_rate": 1e-3}
+    labelled = {**stage, "relabel_every": 2}
+    return {
+        "name": "small",
+        "data": {"kind": "faces3d", "train": 16, "test": 8, "size": 64, "roi": {"context": 0.1}},
+        "extract": {
+            "features": {"timesteps": [50], "codec": {"channels": 8, "sample": 4}},
+            "views": {"count": 2},
+            "store": {"rows_per_shard": 6},
+        },
+        "zero_shot": {"fit_images": 8, "fit_pixels": 20, "pixels": 30},
+        "train": {
+            "network": {
+                "grid": 16,
+                "aggregator": {"hidden": 8, "width": 12, "upsample_first": False},
+                "heads": {"descriptor": 8},
+                "vae": {"latent": 6, "width": 4},
+            },
+            "keypoints": {"minimum": 6},
+            "clusters": {"landmarks": 3, "poses": 2},
+            "batch": 4,
+            "warmup_steps": 2,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            "bootstrap": stage,
+            "d_uld": labelled,
+            "d_uld_pose_proxy": stage,
+            "d_uld_pp": labelled,
+        },
+        "runtime": {"ray": False, "train": {"threads": 1}},
+    }
+
+
+@pytest.fixture(scope="session")
+def content() -> Callable[[str], dict[str, bytes]]:
+    """All files below a folder, but those that say who wrote a shard and when."""
+
+    def read(folder: str) -> dict[str, bytes]:
+        paths = [path for path in Path(folder).rglob("*") if path.is_file() and "attempts" not in path.parts]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+    return read

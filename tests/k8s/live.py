@@ -74,6 +74,17 @@ class LiveCluster:
         _kill(self._raylets[role])
         self.add(role)
 
+    def reclaim_node(self, role: str, reached: Callable[[], object]) -> None:
+        """A cloud takes a node away: Ray hears of it, and when something is reached the node is gone."""
+        (node,) = [node["node_id"] for node in self._list("nodes") if node["labels"].get("uldscale.role") == role]
+        drain = [
+            _binary("ray"), "drain-node", f"--address=127.0.0.1:{self._head}", f"--node-id={node}",
+            "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away", "--deadline-remaining-seconds=120",
+        ]  # fmt: skip
+        assert self._popen(drain).wait() == 0
+        wait_for(reached, self._raylets[role])
+        self.lose_node(role)
+
     def shutdown(self) -> None:
         """End all of it."""
         for raylet in self._raylets.values():

@@ -1,6 +1,5 @@
 """A job small enough for tests: generated faces, a diffusion model with random weights, every stage."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,52 +32,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="session")
-def content() -> Callable[[str], dict[str, bytes]]:
-    """All files below a folder, but those that say who wrote a shard and when."""
-
-    def read(folder: str) -> dict[str, bytes]:
-        paths = [path for path in Path(folder).rglob("*") if path.is_file() and "attempts" not in path.parts]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-    return read
-
-
 @pytest.fixture
-def settings(tiny_model: str, tmp_path: Path) -> dict[str, Any]:
+def settings(small: dict[str, Any], tiny_model: str, tmp_path: Path) -> dict[str, Any]:
     """The settings of a small job, to be changed at will."""
-    stage = {"steps": 4, "learning_rate": 1e-3}
-    labelled = {**stage, "relabel_every": 2}
-    return {
-        "name": "small",
-        "output": str(tmp_path / "runs"),
-        "data": {"kind": "faces3d", "train": 16, "test": 8, "size": 64, "roi": {"context": 0.1}},
-        "extract": {
-            "features": {"backbone": {"model": tiny_model}, "timesteps": [50], "codec": {"channels": 8, "sample": 4}},
-            "views": {"count": 2},
-            "store": {"rows_per_shard": 6},
-        },
-        "zero_shot": {"fit_images": 8, "fit_pixels": 20, "pixels": 30},
-        "train": {
-            "network": {
-                "grid": 16,
-                "aggregator": {"hidden": 8, "width": 12, "upsample_first": False},
-                "heads": {"descriptor": 8},
-                "vae": {"latent": 6, "width": 4},
-            },
-            "keypoints": {"minimum": 6},
-            "clusters": {"landmarks": 3, "poses": 2},
-            "batch": 4,
-            "warmup_steps": 2,
-            "checkpoint_every": 2,
-            "log_every": 1,
-            "bootstrap": stage,
-            "d_uld": labelled,
-            "d_uld_pose_proxy": stage,
-            "d_uld_pp": labelled,
-        },
-        "runtime": {"ray": False, "train": {"threads": 1}},
-    }
+    small["extract"]["features"]["backbone"] = {"model": tiny_model}
+    return {**small, "output": str(tmp_path / "runs")}
 
 
 @pytest.fixture(scope="session")
