@@ -35,15 +35,14 @@ SIDES = 600
 
 def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFolder) -> None:
     config = pipeline.job.train
-    yaw = index.yaw(np.arange(len(index)))
-    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
     Training(
         config=config,
         features=pipeline.job.extract.features,
         run=run,
         store=store,
         rows=index.rows("train"),
-        relabel=relabeller,
+        yaw=index.yaw(np.arange(len(index))),
+        fit=Relabeller(config.clusters, run, seed=config.seed),
         border=pipeline.job.data.roi.border,
         device=torch.device("cpu"),
     ).run_all()

@@ -1,141 +1,126 @@
-"""Rounds of pseudo-labels: what comes back, what a crash leaves, what is kept."""
+"""Rounds of pseudo-labels: what comes back, whoever wrote it; what a crash leaves, what is kept."""
 
-from dataclasses import fields, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+import zarr
 
-from uldscale import files
-from uldscale.errors import IncompleteError
-from uldscale.labels import LabelTable, latest_round, prune
+from uldscale import labels
+from uldscale.errors import IncompleteError, StoreError
+from uldscale.labels import BLOCKS, LEAST_BLOCK, Exemplars, Labels, blocks, latest_round, prune
 
-
-def table(number: int, count: int = 12, latent: int = 3) -> LabelTable:
-    random = np.random.default_rng(number)
-    return LabelTable(
-        round=number,
-        row=np.arange(count, dtype=np.int64) // 3,
-        view=np.zeros(count, np.int16),
-        x=random.random(count, np.float32),
-        y=random.random(count, np.float32),
-        score=random.random(count, np.float32),
-        k=(np.arange(count) % 3).astype(np.int16),
-        q=random.integers(0, 2, count).astype(np.int16),
-        distance=random.random(count, np.float32),
-        poses=np.array([0, 1, 1, 0, -1], np.int16),
-        codes=random.random((5, latent), np.float32),
-        clusters={"centroids": random.random((2, 3, 4), np.float32), "pose_centroids": random.random((latent, 2)).T},
-    )
+ROWS, LANDMARKS = 100, 3
+LABELLING = {"clusters/centroids": np.ones((2, LANDMARKS, 4), np.float32), "turned": np.arange(6.0).reshape(2, 3).T}
 
 
-def assert_equal(got: LabelTable, wanted: LabelTable) -> None:
-    assert got.clusters.keys() == wanted.clusters.keys()
-    values: list[tuple[Any, Any]] = [
-        (getattr(got, field.name), getattr(wanted, field.name)) for field in fields(LabelTable)[:-1]
-    ]
-    for one, other in [*values, *((got.clusters[name], wanted.clusters[name]) for name in wanted.clusters)]:
-        np.testing.assert_array_equal(one, other)
-        assert np.asarray(one).dtype == np.asarray(other).dtype
+def exemplars(rows: np.ndarray, latent: int = 5) -> Exemplars:
+    """Of the even ones among some rows."""
+    rows = rows[rows % 2 == 0]
+    found = Exemplars.none(rows, LANDMARKS, latent)
+    found.points[:, :2] = np.stack([rows / ROWS, 1 - rows / ROWS], -1)[:, None]
+    found.scores[:, :2], found.poses[:], found.codes[:] = 0.5, rows % 4, rows[:, None]
+    return found
 
 
-@pytest.mark.parametrize(("count", "latent"), [(12, 3), (12, 0), (0, 3)])
-def test_round_trip(tmp_path: Path, count: int, latent: int) -> None:
-    written = table(3, count, latent)
-    written.write(str(tmp_path))
-    assert_equal(LabelTable.read(str(tmp_path)), written)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        "00003",
-        "LATEST",
-        "clusters.safetensors",
-        "labels.parquet",
-    ]
+def write(folder: Path, number: int, *, latent: int = 5, order: int = 1, valid: bool = True) -> None:
+    labels.write_labelling(str(folder), number, LABELLING)
+    made = Labels.create(str(folder), number, ROWS, LANDMARKS, latent)
+    for block in blocks(ROWS)[::order]:
+        made.write(block, exemplars(np.array(block), latent))
+    if valid:
+        made.commit({"churn": 0.5})
 
 
-def test_anyone_can_read_the_parquet_file(tmp_path: Path) -> None:
-    table(0).write(str(tmp_path))
-    columns = ["row", "view", "x", "y", "score", "k", "q", "distance"]
-    assert pq.read_table(tmp_path / "00000" / "labels.parquet").column_names == columns
+@pytest.mark.parametrize("latent", [5, 0])
+def test_round_trip(tmp_path: Path, latent: int) -> None:
+    write(tmp_path, 3, latent=latent)
+    found, wanted = Labels.open(str(tmp_path)), exemplars(np.arange(ROWS))
+    assert (found.number, found.count, found.posed) == (3, LANDMARKS, False)
+    np.testing.assert_array_equal(found.points(wanted.rows), wanted.points)
+    np.testing.assert_array_equal(found.poses[wanted.rows], wanted.poses)
+    odd = np.arange(1, ROWS, 2)
+    assert np.isnan(found.points(odd)).all()
+    assert (found.poses[odd] == -1).all()
+    for name, values in LABELLING.items():
+        np.testing.assert_array_equal(found.labelling[name], values)
 
 
-def test_a_round_written_twice_has_the_same_bytes(tmp_path: Path) -> None:
-    written = []
-    for _ in range(2):
-        table(0).write(str(tmp_path))
-        written.append({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
-    assert written[0] == written[1]
+def test_anyone_can_read_the_arrays(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    group = zarr.open_group(tmp_path / "00000/rows.zarr", mode="r")
+    assert {name: (array.shape, str(array.dtype)) for name, array in group.arrays()} == {
+        "points": ((ROWS, LANDMARKS, 2), "float32"), "scores": ((ROWS, LANDMARKS), "float32"), "poses": ((ROWS,), "int16"),
+        "codes": ((ROWS, 5), "float32"),
+    }  # fmt: skip
+    assert group["codes"][4, 0] == 4
 
 
-def test_the_fine_label_counts_landmarks_within_poses() -> None:
-    labels = replace(table(0), k=np.array([0, 2, 1], np.int16), q=np.array([0, 0, 1], np.int16))
-    np.testing.assert_array_equal(labels.r, [0, 2, 4])
+def test_the_order_and_number_of_writers_change_no_byte(
+    tmp_path: Path, content: Callable[[str], dict[str, bytes]]
+) -> None:
+    write(tmp_path / "one", 0)
+    write(tmp_path / "other", 0, order=-1)
+    write(tmp_path / "other", 0)
+    assert content(str(tmp_path / "one")) == content(str(tmp_path / "other"))
 
 
-def test_the_fine_label_has_room_for_many_poses() -> None:
-    centroids = np.zeros((2000, 50, 1), np.float32)
-    labels = replace(
-        table(0), k=np.array([49], np.int16), q=np.array([1999], np.int16), clusters={"centroids": centroids}
-    )
-    assert labels.r.tolist() == [99_999]
+@pytest.mark.parametrize("num_rows", [1, 31, 100, 5000, 230_000, 1_000_000, 100_000_000])
+def test_blocks_are_all_rows_once(num_rows: int) -> None:
+    found = blocks(num_rows)
+    assert [block.start for block in found] == [0, *(block.stop for block in found[:-1])]
+    assert found[-1].stop == num_rows
+    assert len(found) <= BLOCKS
+    assert len(found) > BLOCKS / 3 or len(found[0]) <= max(LEAST_BLOCK, 5)
 
 
 def test_rounds_are_read_by_number(tmp_path: Path) -> None:
     assert latest_round(str(tmp_path)) is None
     for number in (0, 1, 2):
-        table(number).write(str(tmp_path))
+        write(tmp_path, number)
         assert latest_round(str(tmp_path)) == number
-    assert_equal(LabelTable.read(str(tmp_path), 1), table(1))
-    assert_equal(LabelTable.read(str(tmp_path)), table(2))
+    assert Labels.open(str(tmp_path), 1).number == 1
+    assert Labels.open(str(tmp_path)).number == 2
 
 
-def test_going_back_makes_the_earlier_round_the_latest(tmp_path: Path) -> None:
-    for number in (0, 1, 2, 1):
-        table(number).write(str(tmp_path))
-    assert latest_round(str(tmp_path)) == 1
+def test_a_crash_leaves_the_round_before(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    write(tmp_path, 1, valid=False)
+    assert Labels.open(str(tmp_path)).number == 0
+    with pytest.raises(IncompleteError, match=r"round 1 is missing, there are \[0\]"):
+        Labels.open(str(tmp_path), 1)
+    write(tmp_path, 1)
+    assert Labels.open(str(tmp_path)).number == 1
 
 
-@pytest.mark.parametrize("written", [0, 1, 2])
-def test_a_crash_leaves_the_round_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """The crash comes after so many of the three files of a round: labels, clusters, LATEST."""
-    table(0).write(str(tmp_path))
-    write = files.write_bytes
-    calls: list[str] = []
-
-    def crash(path: str, content: bytes) -> None:
-        if len(calls) == written:
-            raise KeyboardInterrupt
-        calls.append(path)
-        write(path, content)
-
-    monkeypatch.setattr(files, "write_bytes", crash)
-    with pytest.raises(KeyboardInterrupt):
-        table(1).write(str(tmp_path))
-    monkeypatch.setattr(files, "write_bytes", write)
-    assert_equal(LabelTable.read(str(tmp_path)), table(0))
-    table(1).write(str(tmp_path))
-    assert_equal(LabelTable.read(str(tmp_path)), table(1))
+def test_a_round_begun_anew_may_have_another_shape(tmp_path: Path) -> None:
+    write(tmp_path, 0, latent=7, valid=False)
+    write(tmp_path, 0)
+    assert Labels.open(str(tmp_path)).number == 0
 
 
-def test_rounds_that_are_not_there(tmp_path: Path) -> None:
+def test_no_round_is_there(tmp_path: Path) -> None:
     with pytest.raises(IncompleteError, match="no round is finished; run the job again"):
-        LabelTable.read(str(tmp_path / "labels"))
-    table(4).write(str(tmp_path))
-    with pytest.raises(IncompleteError, match=r"round 3 is missing, there are \[4\]"):
-        LabelTable.read(str(tmp_path), 3)
+        Labels.open(str(tmp_path / "labels"))
 
 
-@pytest.mark.parametrize(
-    ("keep", "left"), [(0, [2]), (1, [2, 4]), (2, [2, 3, 4]), (3, [2, 3, 4]), (9, [0, 1, 2, 3, 4])]
-)
-def test_pruning_keeps_the_newest_and_the_latest(tmp_path: Path, keep: int, left: list[int]) -> None:
-    for number in (0, 1, 2, 3, 4):
-        table(number, 3).write(str(tmp_path))
-    (tmp_path / "LATEST").write_text("2\n")
-    prune(str(tmp_path), keep)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{number:05d}" for number in left), "LATEST"]
-    assert LabelTable.read(str(tmp_path)).round == 2
+def test_damage_is_no_label(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    (chunk, *_) = sorted(
+        path for path in (tmp_path / "00000/rows.zarr/points").rglob("*") if path.name != "zarr.json" and path.is_file()
+    )
+    chunk.write_bytes(b"?" + chunk.read_bytes()[1:])
+    with pytest.raises(StoreError, match="is damaged; remove the run's labels and checkpoints"):
+        Labels.open(str(tmp_path)).points(np.array([0]))
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, [2, 4]), (1, [2, 4]), (2, [2, 3, 4]), (9, [0, 1, 2, 3, 4])])
+def test_pruning_keeps_the_newest_and_those_in_use(tmp_path: Path, keep: int, left: list[int]) -> None:
+    for number in range(5):
+        write(tmp_path, number)
+    prune(str(tmp_path), keep, {2})
+    assert labels.rounds(str(tmp_path)) == left
 
 
 def test_pruning_nothing(tmp_path: Path) -> None:
@@ -143,17 +128,7 @@ def test_pruning_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "labels").exists()
 
 
-def test_churn_is_the_share_of_labels_that_came_went_or_moved() -> None:
-    before = replace(table(0), x=np.full(12, 0.5, np.float32), y=np.full(12, 0.5, np.float32))
-    assert before.churn(before) == 0
-    moved = replace(before, x=before.x + np.array([0.2, 0.04] + [0] * 10, np.float32))
-    assert moved.churn(before) == pytest.approx(1 / 12)
-    columns = ("row", "view", "x", "y", "k", "q", "score", "distance")
-    shorter = replace(before, **{name: getattr(before, name)[:9] for name in columns})
-    assert shorter.churn(before) == before.churn(shorter) == pytest.approx(3 / 12)
-    elsewhere = replace(before, row=before.row + 100)
-    assert elsewhere.churn(before) == 1
-
-
-def test_churn_of_nothing() -> None:
-    assert table(0, 0).churn(table(1, 0)) == 0
+def test_a_copy_is_the_same(tmp_path: Path, content: Callable[[str], dict[str, bytes]]) -> None:
+    write(tmp_path / "one", 2)
+    labels.copy(str(tmp_path / "one"), str(tmp_path / "other"), 2)
+    assert content(str(tmp_path / "one")) == content(str(tmp_path / "other"))

@@ -8,11 +8,10 @@ runs/<name>/sweep.json  sweep.png         forward and backward NME of each
 from itertools import product
 from typing import Any
 
-from uldscale import files
+from uldscale import files, labels
 from uldscale.errors import DataError
 from uldscale.evaluation.pairs import table_of_pairs
 from uldscale.job import Job
-from uldscale.labels import LabelTable
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
 from uldscale.stages.evaluate import Truth
@@ -85,5 +84,5 @@ def _adopt(source: RunFolder, run: RunFolder, stage: Stage) -> None:
     found = checkpoints.last_of(source.checkpoints, stage)
     assert found is not None
     if found.round >= 0:
-        LabelTable.read(source.labels, found.round).write(run.labels)
+        labels.copy(source.labels, run.labels, found.round)
     checkpoints.copy(source.checkpoints, run.checkpoints, found)

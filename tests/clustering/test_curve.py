@@ -72,24 +72,27 @@ def test_poses_follow_codes_that_move(angles):
     """However far: nothing but the neighbours counts."""
     before = curve.cut(turned(angles), POSES, seed=0)
     moved = 3 * turned(angles, seed=1) @ np.linalg.qr(np.random.default_rng(2).normal(size=(6, 6)))[0] + 7
-    assert np.mean(curve.follow(moved.astype(np.float32), before, seed=0) == before) > 0.97
+    assert (
+        np.mean(curve.Votes.drawn(moved.astype(np.float32), before, seed=0).of(moved.astype(np.float32)) == before)
+        > 0.97
+    )
 
 
 def test_the_neighbours_outvote_a_wrong_pose():
     codes = np.repeat([[0.0], [9.0]], 60, axis=0) + np.random.default_rng(0).normal(size=(120, 1))
     true = np.repeat([1, 0], 60)
     poses = np.where(np.arange(120) % 5 == 0, 1 - true, true)
-    assert (curve.follow(codes.astype(np.float32), poses, seed=0) == true).all()
+    assert (curve.Votes.drawn(codes.astype(np.float32), poses, seed=0).of(codes.astype(np.float32)) == true).all()
 
 
 def test_codes_without_a_pose_get_one_and_have_no_vote():
     codes = np.repeat([[0.0], [9.0]], 60, axis=0).astype(np.float32)
     poses = np.repeat([1, 0], 60)
     known = np.where(np.arange(120) % 60 < 25, poses, -1)
-    assert (curve.follow(codes, known, seed=0) == poses).all()
+    assert (curve.Votes.drawn(codes, known, seed=0).of(codes) == poses).all()
 
 
 def test_a_pose_of_few_images_is_not_outvoted():
     codes = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [5.3], [5.4]], np.float32)
     poses = np.repeat([1, 0], [3, 5])
-    assert (curve.follow(codes, poses, seed=0) == poses).all()
+    assert (curve.Votes.drawn(codes, poses, seed=0).of(codes) == poses).all()

@@ -43,11 +43,11 @@ def test_numbers_of_labels_and_images_do_not_matter(keypoints):
 def test_gate_drops_what_is_far_for_its_label():
     labels = np.array([3] * 10 + [5] * 10)
     distances = np.array([1.0] * 7 + [2.0] * 3 + [10.0, 12.0] * 5)
-    mask = exemplars.keep(np.arange(20), labels, distances, gate=True)
+    mask = exemplars.keep(np.arange(20), labels, distances, exemplars.gates(labels, distances, 7))
     # label 3: mean 1.3, deviation 0.46; label 5: mean 11, deviation 1, so that 12 just stays
     assert mask.tolist() == [True] * 7 + [False] * 3 + [True] * 10
 
 
 def test_no_keypoints():
     none = np.zeros(0, dtype=int)
-    assert exemplars.keep(none, none, none.astype(float), gate=True).shape == (0,)
+    assert exemplars.keep(none, none, none.astype(float), exemplars.gates(none, none.astype(float), 3)).shape == (0,)

@@ -3,10 +3,23 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from uldscale.clustering import kmeans
-from uldscale.clustering.two_stage import ClusterConfig, Clusters, assign_poses, label, single_stage, two_stage
+from uldscale.clustering.poses import Poses
+from uldscale.clustering.two_stage import ClusterConfig, Clusters, assign_poses, label, single_stage
+from uldscale.clustering.two_stage import two_stage as in_poses
 
 LANDMARKS, POSES, IMAGES, SIZE = 5, 3, 180, 12
 CONFIG = ClusterConfig(landmarks=LANDMARKS, poses=POSES)
+
+
+def two_stage(descriptors, images, codes, config, seed, previous=None, previous_poses=None, places=None):
+    """Poses, then landmarks in them: the clusters, and the pose of each image."""
+    places = np.zeros((len(codes), 0, 2), np.float32) if places is None else places
+    before = np.full(len(codes), -1) if previous_poses is None else previous_poses
+    if config.align:
+        poses = Poses.fit(codes, places, before, config.poses, seed=seed).of(codes, places)
+    else:
+        poses = kmeans.assign(codes, kmeans.fit(codes, config.poses, seed=seed))[0]
+    return in_poses(descriptors, images, codes, poses, config, seed, previous), poses
 
 
 class Scene:

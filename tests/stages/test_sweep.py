@@ -10,7 +10,7 @@ from PIL import Image
 from uldscale import files
 from uldscale.errors import DataError
 from uldscale.job import Job
-from uldscale.labels import LabelTable
+from uldscale.labels import Labels
 from uldscale.runs import RunFolder
 from uldscale.sweep import Sweep
 from uldscale.training.schedule import Stage
@@ -35,8 +35,8 @@ def test_what_is_trained_once_is_trained_once(settings: dict[str, Any]) -> None:
     assert stages_trained(runs["k3-q2"]) == {Stage.D_ULD_PP}
     assert stages_trained(runs["k4-q2"]) == everything - {Stage.BOOTSTRAP}
     for name, run in runs.items():
-        clusters = LabelTable.read(run.labels).clusters
-        assert name == f"k{clusters['centroids'].shape[1]}-q{len(clusters['pose_centroids'])}"
+        fitted = Labels.open(run.labels).labelling
+        assert name == f"k{fitted['clusters/centroids'].shape[1]}-q{len(fitted['clusters/pose_centroids'])}"
 
 
 def test_without_annotated_points_there_is_nothing_to_compare(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""A small feature store and training settings that go through all stages in seconds."""
+"""A small feature store and training settings that go through all stages in seconds. What these tests share otherwise lies beside
+them, where importlib mode does not look."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
 from uldscale.training.loop import Training
 from uldscale.training.schedule import TrainConfig
+
+sys.path.append(str(Path(__file__).parent))
 
 ROWS = 12
 
@@ -78,10 +82,10 @@ def training_in(store: FeatureStore) -> Callable[..., Training]:
         run = RunFolder(str(folder))
         folder.mkdir(exist_ok=True)
         yaw = np.linspace(-80, 80, ROWS)
-        relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
+        relabeller = Relabeller(config.clusters, run, seed=config.seed)
         rows = np.arange(ROWS - 2)
         return Training(
-            config, FeatureConfig(), run, store, rows, relabeller, border=0.1, device=torch.device("cpu"), **told
+            config, FeatureConfig(), run, store, rows, yaw, relabeller, border=0.1, device=torch.device("cpu"), **told
         )
 
     return make

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from written import written
 
-from uldscale.labels import LabelTable
+from uldscale.labels import Labels
 from uldscale.store.features import FeatureStore
-from uldscale.training.batches import Batch, Batches, DenseLabels
+from uldscale.training.batches import Batch, Batches
 from uldscale.training.schedule import Stage
 
 ROWS = np.arange(10)
@@ -15,10 +16,10 @@ def batches(store: FeatureStore, rank: int = 0, world: int = 1) -> Batches:
     return Batches(store, ROWS, batch=4, latent=6, seed=0, rank=rank, world=world)
 
 
-def labels() -> DenseLabels:
+def labels() -> Labels:
     points = np.full((12, 3, 2), 0.5, np.float32)
     points[3, 1] = np.nan
-    return DenseLabels(points, np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, -1, -1, -1]))
+    return written(points, np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, -1, -1, -1]))
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -72,21 +73,3 @@ def test_images_without_labels_are_not_drawn(store: FeatureStore) -> None:
     for stage in (Stage.D_ULD, Stage.D_ULD_PP):
         for batch in batches(store)(stage, range(8), labels()):
             assert (batch.poses >= 0).all()
-
-
-def test_dense_labels() -> None:
-    table = LabelTable(
-        round=0, row=np.array([1, 1, 2]), view=np.zeros(3, np.int16), x=np.array([0.1, 0.2, 0.3], np.float32),
-        y=np.array([0.4, 0.5, 0.6], np.float32), score=np.ones(3, np.float32), k=np.array([0, 2, 1], np.int16),
-        q=np.array([1, 1, 0], np.int16), distance=np.zeros(3, np.float32), poses=np.array([-1, 1, 0], np.int16),
-        codes=np.zeros((3, 0), np.float32), clusters={"centroids": np.zeros((2, 3, 4), np.float32)},
-    )  # fmt: skip
-    dense = DenseLabels.of(table, num_rows=4)
-    assert dense.poses.tolist() == [-1, 1, 0, -1]
-    assert np.isfinite(dense.points).all(-1).tolist() == [
-        [False] * 3,
-        [True, False, True],
-        [False, True, False],
-        [False] * 3,
-    ]
-    assert dense.points[1, 2].tolist() == pytest.approx([0.2, 0.5])

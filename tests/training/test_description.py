@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from written import written
 
 from uldscale.clustering.two_stage import Clusters
+from uldscale.labels import Labels
 from uldscale.models.keypoints import KeypointConfig, sample
 from uldscale.models.landmarks import Located
 from uldscale.training import description
 from uldscale.training.anchors import MIN_MEMBERS, Anchors, find_anchors
-from uldscale.training.batches import DenseLabels
 from uldscale.training.description import Keypoints, describe
 from uldscale.training.loop import Training
 
@@ -26,11 +27,11 @@ def training(training_in: Callable[..., Training], tmp_path: Path) -> Training:
     return training
 
 
-def labels() -> DenseLabels:
+def labels() -> Labels:
     """Three landmarks in two poses, of which the second has two images; the first image has none of landmark 1, no image landmark 2."""
     points = np.random.default_rng(0).uniform(0.2, 0.8, (ROWS, LANDMARKS, 2)).astype(np.float32)
     points[0, 1] = points[:, 2] = np.nan
-    return DenseLabels(points, np.isin(np.arange(ROWS), [3, 4]).astype(np.int64))
+    return written(points, np.isin(np.arange(ROWS), [3, 4]).astype(np.int64))
 
 
 def before() -> Clusters:
@@ -46,7 +47,7 @@ def test_shares_leave_no_trace(training: Training, followed: bool) -> None:
     known = anchors(training) if followed else None
 
     def seen(rows: np.ndarray) -> Keypoints:
-        return describe(training.network, training.reader, rows, KeypointConfig(), BORDER, known)
+        return describe(training.network, training.reader, [rows], KeypointConfig(), BORDER, None, known)
 
     whole, parts = seen(np.arange(8)), Keypoints.joined([seen(rows) for rows in (np.arange(5, 8), np.arange(5))])
     for name, values in vars(whole).items():
@@ -60,7 +61,7 @@ def test_anchors_are_the_means_of_the_members_descriptors(training: Training) ->
     maps = training.reader.read(rows, np.zeros_like(rows))
     with torch.no_grad():
         outputs = training.network({name: torch.from_numpy(values) for name, values in maps.items()})
-    members = sample(outputs.descriptors, torch.from_numpy(labels().points)).numpy()
+    members = sample(outputs.descriptors, torch.from_numpy(labels().points(rows))).numpy()
     found = anchors(training)
     np.testing.assert_allclose(found.landmarks[0], members[:, 0].mean(0), atol=1e-6)
     np.testing.assert_allclose(found.landmarks[1], members[1:, 1].mean(0), atol=1e-6)
@@ -79,7 +80,7 @@ def test_images_without_a_pose_have_the_anchors_of_all() -> None:
 
 def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training) -> None:
     found = describe(
-        training.network, training.reader, np.arange(8), KeypointConfig(visible=0), BORDER, anchors(training)
+        training.network, training.reader, [np.arange(8)], KeypointConfig(visible=0), BORDER, None, anchors(training)
     )
     counts, cell = np.bincount(found.row, minlength=8), 1 / training.network.config.grid
     assert counts.min() >= 1
@@ -93,7 +94,7 @@ def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training
 def test_dense_keypoints_cover_more_of_an_image_than_peaks(training: Training) -> None:
     settings = KeypointConfig(minimum=4)
     peaks, dense = (
-        describe(training.network, training.reader, np.arange(8), settings, BORDER, dense=dense)
+        describe(training.network, training.reader, [np.arange(8)], settings, BORDER, dense=dense)
         for dense in (False, True)
     )
     assert len(dense.row) > len(peaks.row)

@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.distributed
 from torch import Tensor
+from written import written
 
+from uldscale.labels import Labels
 from uldscale.losses.contrastive import Policy
 from uldscale.models.network import Network
 from uldscale.store.features import FeatureStore
-from uldscale.training.batches import Batch, Batches, DenseLabels
+from uldscale.training.batches import Batch, Batches
 from uldscale.training.objectives import Objective
 from uldscale.training.schedule import TRAINED_PARTS, LossConfig, NetworkConfig, Stage
 
@@ -29,11 +31,11 @@ NETWORK = NetworkConfig.model_validate(
 )
 
 
-def labels() -> DenseLabels:
+def labels() -> Labels:
     random = np.random.default_rng(0)
     points = random.uniform(0.2, 0.8, (12, 3, 2)).astype(np.float32)
     points[3, 1] = np.nan
-    return DenseLabels(points, np.arange(12) % 2)
+    return written(points, np.arange(12) % 2)
 
 
 def make_network(store: FeatureStore) -> Network:

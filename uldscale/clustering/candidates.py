@@ -27,21 +27,17 @@ def discover(
     candidates: int,
     min_distance: float,
     seed: int,
-    sample: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """`count` landmarks among `candidates` clusters of descriptors (n, D) at `points` (n, 2) of images (n,).
 
-    Returns centroids (K, D), the landmark of each keypoint (n,), -1 where it is not the exemplar of a chosen candidate on its image,
-    and its distance (n,) to its candidate's centroid. `points` and `min_distance`, see `select`, are in unit coordinates.
+    Returns the centroids (M, D) of all candidates and the numbers (K,) of those chosen. `points` and `min_distance`, see `select`,
+    are in unit coordinates.
     """
-    centroids = kmeans.fit(descriptors, min(candidates, len(descriptors)), seed=seed, sample=sample)
+    centroids = kmeans.fit(descriptors, min(candidates, len(descriptors)), seed=seed)
     labels, distances = kmeans.assign(descriptors, centroids)
     exemplar = keep(images, labels, distances)
     places = _places(images[exemplar], points[exemplar], labels[exemplar], len(centroids))
-    chosen = select(places, count, min_distance)
-    number = np.full(len(centroids), -1, np.int32)
-    number[chosen] = np.arange(count)
-    return centroids[chosen], np.where(exemplar, number[labels], -1), distances
+    return centroids, select(places, count, min_distance)
 
 
 def select(places: NDArray[np.floating], count: int, min_distance: float) -> NDArray[np.int64]:

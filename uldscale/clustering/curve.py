@@ -10,6 +10,8 @@ Legend: N codes (pose codes or shapes), Z their size, k parts.
 """
 
 import warnings
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,18 +34,33 @@ def cut(codes: NDArray[np.float32], k: int, *, seed: int) -> NDArray[np.int32]:
         return kmeans.assign(codes, kmeans.fit(codes, k, seed=seed))[0]
     known = np.full(len(codes), -1, np.int32)
     known[drawn] = parts
-    return np.where(known < 0, follow(codes, known, seed=seed), known)
+    return np.where(known < 0, Votes.drawn(codes, known, seed=seed).of(codes), known)
 
 
-def follow(codes: NDArray[np.float32], poses: NDArray[np.integer], *, seed: int) -> NDArray[np.int32]:
-    """Pose (N,) that most neighbours of a code (N, Z) had before (N,), -1 for none; itself is one of its neighbours."""
-    from sklearn.neighbors import KNeighborsClassifier
+@dataclass(frozen=True)
+class Votes:
+    """Codes whose poses are known, and tell those of others."""
 
-    voters = kmeans.draw(np.flatnonzero(poses >= 0), SAMPLE, seed)
-    half_a_pose = len(voters) // (2 * len(np.unique(poses[voters])))  # Of few codes, more would be outvoted everywhere.
-    model = KNeighborsClassifier(max(1, min(NEIGHBOURS, half_a_pose)), algorithm="brute")
-    with threadpool_limits(limits=1):
-        return np.asarray(model.fit(codes[voters], poses[voters]).predict(codes), np.int32)
+    codes: NDArray[np.float32]
+    """(S, Z)"""
+    poses: NDArray[np.int32]
+    """(S,)"""
+
+    @classmethod
+    def drawn(cls, codes: NDArray[np.float32], poses: NDArray[np.integer], *, seed: int) -> Self:
+        """At most SAMPLE of some codes (N, Z) with poses (N,), -1 for none."""
+        voters = kmeans.draw(np.flatnonzero(poses >= 0), SAMPLE, seed)
+        return cls(codes[voters], poses[voters].astype(np.int32))
+
+    def of(self, codes: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Pose (N,) that most neighbours of a code (N, Z) have; one that votes is among its own neighbours."""
+        from sklearn.neighbors import KNeighborsClassifier
+
+        # Of few codes, more would be outvoted everywhere.
+        half_a_pose = len(self.poses) // (2 * len(np.unique(self.poses)))
+        model = KNeighborsClassifier(max(1, min(NEIGHBOURS, half_a_pose)), algorithm="brute")
+        with threadpool_limits(limits=1):
+            return np.asarray(model.fit(self.codes, self.poses).predict(codes), np.int32)
 
 
 def _parts(codes: NDArray[np.float32], k: int, seed: int) -> NDArray[np.int32]:

@@ -1,11 +1,11 @@
 """Two-stage clustering (paper 3.3.2): images into Q poses, then in each pose descriptors into K landmarks.
 
 The paper leaves open what makes landmark k of one pose the landmark k of another. Here all K-means of a round start
-from global centroids and those from the last round's, and are then matched; poses are cut once (`curve`) and followed. So
+from global centroids and those from the last round's, and are then matched; poses are cut once (`curve`) and go on. So
 k and q mean the same in every pose and from round to round. A pose that has too little to say about a landmark uses the
 global centroid.
 
-The paper clusters pose codes. Here the poses of training images come from where their landmarks are, too (`shapes`); codes learn them
+The paper clusters pose codes. Here the poses of training images come from where their landmarks are, too (`poses`); codes learn them
 (Eq. 3), and tell the pose of a new image before its landmarks are known.
 
 Legend: n keypoints, N images, K landmarks, Q poses, D size of a descriptor, Z size of a pose code.
@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from uldscale.clustering import curve, kmeans
+from uldscale.clustering import kmeans
 from uldscale.clustering.matching import align
-from uldscale.clustering.shapes import pose_vectors
 from uldscale.config import Settings
 
 MIN_KEYPOINTS_PER_LANDMARK = 10  # a pose with fewer on average would trade the global centroids for noise
@@ -53,7 +52,7 @@ class ClusterConfig(Settings):
     gate: bool = False
     """Exemplars farther than mean + one standard deviation of their cluster are dropped, too."""
     sample: int = Field(default=1_000_000, ge=1000)
-    """At most this many descriptors, drawn with the seed, enter one K-means."""
+    """At most this many descriptors, all of some images drawn with the seed, are clustered; all others are assigned."""
     align: bool = True
     """Landmarks and poses keep their meaning over poses and rounds; false, as in the paper: fresh K-means each time, of pose codes."""
 
@@ -89,19 +88,15 @@ def two_stage(
     descriptors: NDArray[np.float32],
     images: NDArray[np.integer],
     codes: NDArray[np.float32],
+    poses: NDArray[np.integer],
     config: ClusterConfig,
     seed: int,
     previous: Clusters | None = None,
-    previous_poses: NDArray[np.integer] | None = None,
-    places: NDArray[np.float32] | None = None,
-) -> tuple[Clusters, NDArray[np.int32]]:
-    """Q poses and K landmarks in each from descriptors (n, D); the clusters, and the pose (N,) of each image.
+) -> Clusters:
+    """K landmarks in each of Q poses from descriptors (n, D).
 
-    `images` (n,) holds the row in `codes` (N, Z) of each keypoint's image. `previous_poses` (N,), -1 for none, are the last
-    round's poses of the same images, from which those of this round are taken on; `places` (N, K, 2), NaN where missing, its
-    landmarks. Without them, or without `config.align`, poses are clusters of codes.
+    `images` (n,) holds the row in `codes` (N, Z) and `poses` (N,) of each keypoint's image.
     """
-    poses = _poses(codes, places, config, seed, previous_poses)
     landmarks = _landmarks(descriptors, config, seed, previous)
     pose_of_keypoint = poses[images]
     centroids = [
@@ -109,8 +104,7 @@ def two_stage(
         for pose in range(config.poses)
     ]
     old = None if previous is None else previous.pose_centroids
-    clusters = Clusters(np.stack(centroids), landmarks, _means(codes, poses, config.poses, old))
-    return clusters, poses
+    return Clusters(np.stack(centroids), landmarks, _means(codes, poses, config.poses, old))
 
 
 def assign_poses(codes: NDArray[np.float32], clusters: Clusters) -> NDArray[np.int32]:
@@ -136,27 +130,12 @@ def _landmarks(
     descriptors: NDArray[np.float32], config: ClusterConfig, seed: int, previous: Clusters | None
 ) -> NDArray[np.float32]:
     start = previous.global_centroids if previous is not None and config.align else None
-    landmarks = kmeans.fit(descriptors, config.landmarks, seed=seed, init=start, sample=config.sample)
+    landmarks = kmeans.fit(descriptors, config.landmarks, seed=seed, init=start)
     return landmarks if start is None else landmarks[align(landmarks, start)]
 
 
-def _poses(
-    codes: NDArray[np.float32],
-    places: NDArray[np.float32] | None,
-    config: ClusterConfig,
-    seed: int,
-    previous: NDArray[np.integer] | None,
-) -> NDArray[np.int32]:
-    if not config.align:
-        return kmeans.assign(codes, kmeans.fit(codes, config.poses, seed=seed, sample=config.sample))[0]
-    vectors = codes if places is None else pose_vectors(codes, places, seed=seed)
-    if previous is None:
-        return curve.cut(vectors, config.poses, seed=seed)
-    return curve.follow(vectors, previous, seed=seed)
-
-
 def _means(
-    codes: NDArray[np.float32], poses: NDArray[np.int32], count: int, old: NDArray[np.float32] | None
+    codes: NDArray[np.float32], poses: NDArray[np.integer], count: int, old: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """Mean code of each pose; one that has lost all its images stays where it was."""
     otherwise = np.tile(codes.mean(axis=0), (count, 1)) if old is None else old
@@ -170,10 +149,10 @@ def _landmarks_in_pose(
     if len(descriptors) < MIN_KEYPOINTS_PER_LANDMARK * config.landmarks:
         return landmarks
     if not config.align:
-        return kmeans.fit(descriptors, config.landmarks, seed=seed, sample=config.sample)
+        return kmeans.fit(descriptors, config.landmarks, seed=seed)
     # Only landmarks that are seen in this pose: K-means would send the others to the farthest outliers.
     seen = np.unique(kmeans.assign(descriptors, landmarks)[0])
-    fitted = kmeans.fit(descriptors, len(seen), seed=seed, init=landmarks[seen], sample=config.sample)
+    fitted = kmeans.fit(descriptors, len(seen), seed=seed, init=landmarks[seen])
     moved = landmarks.copy()
     moved[seen] = fitted[align(fitted, landmarks[seen])]
     crossed = kmeans.assign(moved, landmarks)[0] != np.arange(len(landmarks))

@@ -79,11 +79,11 @@ METRICS: Mapping[str, Metric] = {
     "uldscale_label_version": Metric(
         "gauge", "Round of pseudo-labels that a worker trains on, -1 before the first.", ("rank",)
     ),
-    "uldscale_relabel_round": Metric("gauge", "Last round of pseudo-labels that the service made."),
+    "uldscale_relabel_round": Metric("gauge", "Last round of pseudo-labels that was made."),
     "uldscale_relabel_seconds": Metric("histogram", "Time to make one round of pseudo-labels.", ("stage",)),
     "uldscale_relabel_part_seconds_total": Metric(
         "counter",
-        "Time of rounds by part: describe, send, fit (in the first round with assigning), assign, write or pull.",
+        "Time of rounds by part, of all workers: describe, send, pull, assign, write; and of the service: fit.",
         ("part",),
     ),
     "uldscale_label_churn_ratio": Metric("gauge", "Share of labels that changed since the round before.", ("stage",)),

@@ -42,6 +42,12 @@ def gather(tensor: torch.Tensor) -> torch.Tensor:
     return gathered
 
 
+def of_first(number: int) -> int:
+    """The number that the first rank has; every rank calls this."""
+    on_gpu = torch.distributed.is_initialized() and torch.distributed.get_backend() == "nccl"
+    return int(gather(torch.tensor([number], device="cuda" if on_gpu else "cpu"))[0])
+
+
 def _counts(tensor: torch.Tensor) -> list[int]:
     counts = torch.empty(world_size(), dtype=torch.int64, device=tensor.device)
     own = torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device)

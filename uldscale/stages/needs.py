@@ -21,8 +21,8 @@ BATCHES = 5
 """Read ahead, in use, and kept for the next."""
 KEYPOINT_BYTES = 20
 """Of a keypoint, beside its descriptor."""
-JOINED = 3.0
-"""Times its payload that the relabel service holds while it joins it, as measured."""
+FITTED = 3.0
+"""Times the sample in float32 that the relabel service holds while it fits it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def needs(scale: Scale, outline: Backbone) -> dict[str, float]:
         "driver": PROCESS_BYTES + 2_000 * scale.spec.num_rows,
         "extract": _extract(scale, outline),
         "train": _train(scale),
-        "relabel": PROCESS_BYTES + JOINED * scale.images * _payload(scale.train),
+        "relabel": PROCESS_BYTES + FITTED * _sample(scale),
         "locate": 1.5 * PROCESS_BYTES,
     }
     return {name: math.ceil(size / 2**30 * 2) / 2 for name, size in needed.items() if name in roles or name == "driver"}
@@ -65,13 +65,20 @@ def _train(scale: Scale) -> float:
     spec, train, workers = scale.spec, scale.train, scale.runtime.train.count
     pairs = 2 * math.ceil(train.batch / workers)
     batches = BATCHES * pairs * spec.row_bytes / spec.num_views
-    labels = spec.num_rows * (8 * train.clusters.landmarks + 4 * train.network.vae.latent)
+    labels = spec.num_rows * 8 * (1 + train.clusters.landmarks)
     keypoints = 2 * math.ceil(scale.images / workers) * _payload(train)
     size = 1.5 * PROCESS_BYTES + batches + labels + keypoints
     if scale.runtime.train.gpus == 0:
         maps = len(spec.taps) * len(spec.timesteps)
         size += 3 * 4 * pairs * maps * train.network.grid**2 * train.network.aggregator.width
     return float(size)
+
+
+def _sample(scale: Scale) -> float:
+    """Bytes of what the relabel service clusters."""
+    train = scale.train
+    keypoints = min(train.clusters.sample, scale.images * train.keypoints.maximum)
+    return keypoints * (4.0 * train.network.heads.descriptor + KEYPOINT_BYTES)
 
 
 def _payload(train: TrainConfig) -> int:

@@ -10,18 +10,18 @@ from uldscale.data.index import ImageIndex
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import ConfigError, DataError
 from uldscale.runs import RunFolder
-from uldscale.runtime import environment
+from uldscale.runtime import environment, trainer
 from uldscale.runtime.alone import threads
 from uldscale.runtime.cluster import connect, device
 from uldscale.runtime.following import following
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.runtime.stopping import Stopping, preempted
-from uldscale.runtime.trainer import fit
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
 from uldscale.training.journal import RELABEL
-from uldscale.training.loop import Relabel, Training
+from uldscale.training.loop import Training
+from uldscale.training.rounds import Fit
 from uldscale.training.schedule import TrainConfig
 
 
@@ -41,14 +41,14 @@ def train(
     if _finished(config, run):
         return
     connect(runtime)
-    yaw = index.yaw(np.arange(len(index)))
-    relabeller = Relabeller(config.clusters, run, seed=config.seed, keep_rounds=config.keep_rounds, yaw=yaw)
+    relabeller = Relabeller(config.clusters, run, seed=config.seed)
     plan = {
         "config": config.model_dump(mode="json"),
         "features": features.model_dump(mode="json"),
         "run": run.root,
         "store": store_root,
         "rows": rows,
+        "yaw": index.yaw(np.arange(len(index))),
         "border": border,
         "gpus": runtime.train.gpus,
     }
@@ -59,7 +59,7 @@ def train(
     stages = [RELABEL, *(stage.value for stage in config.stages)]
     name = f"relabel-{secrets.token_hex(4)}"
     with relabel_service(relabeller, name, runtime) as service, following("train", run.progress, stages):
-        fit(
+        trainer.fit(
             train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime,
             marks=partial(checkpoints.steps, run.checkpoints), stopping=Stopping(run.stop),
         )  # fmt: skip
@@ -85,19 +85,20 @@ def require_trainable(config: TrainConfig, images: int, views: int, workers: int
 
 def train_worker(plan: dict[str, Any]) -> None:
     """What every worker runs."""
-    stopping = Stopping(RunFolder(plan["run"]).stop)
-    relabel = RelabelClient(plan["service"])
-    _training(plan, relabel, shown=False, stop=stopping.wanted, preempted=preempted).run_all()
+    run = RunFolder(plan["run"])
+    told = {"shown": False, "stop": Stopping(run.stop).wanted, "preempted": preempted}
+    _training(plan, RelabelClient(plan["service"], run.labels), **told).run_all()
 
 
-def _training(plan: dict[str, Any], relabel: Relabel, **told: Any) -> Training:
+def _training(plan: dict[str, Any], fit: Fit, **told: Any) -> Training:
     return Training(
         config=TrainConfig.model_validate(plan["config"]),
         features=FeatureConfig.model_validate(plan["features"]),
         run=RunFolder(plan["run"]),
         store=FeatureStore.open(plan["store"]),
         rows=np.asarray(plan["rows"]),
-        relabel=relabel,
+        yaw=np.asarray(plan["yaw"]),
+        fit=fit,
         border=plan["border"],
         device=device(plan["gpus"]),
         **told,

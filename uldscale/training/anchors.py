@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from uldscale.clustering.two_stage import Clusters
+from uldscale.labels import Labels
 from uldscale.models.keypoints import sample
 from uldscale.models.network import Network
 from uldscale.runtime.ranks import gather, rank, world_size
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
-from uldscale.training.batches import DenseLabels
-from uldscale.training.passes import outputs_of
+from uldscale.training.passes import outputs_of, parts_of
 
 ANCHOR_IMAGES = 1000
 """So many images, evenly spread over all, are enough for a mean."""
@@ -47,14 +47,16 @@ class Anchors:
 
 @torch.no_grad()
 def find_anchors(
-    network: Network, reader: FeatureReader, rows: NDArray[np.int64], labels: DenseLabels, before: Clusters
+    network: Network, reader: FeatureReader, rows: NDArray[np.int64], labels: Labels, before: Clusters
 ) -> Anchors:
     """Anchors of the labels of the last round, whose clusters were `before`; every rank calls this with all training rows.
 
     A landmark that no image has stays at its centroid.
     """
     some = rows[:: max(1, len(rows) // ANCHOR_IMAGES)]
-    sums, counts = _sums(network, reader, share(some, rank(), world_size()), labels, len(before.centroids))
+    parts = parts_of([some[labels.poses[some] >= 0]])
+    mine = [parts[number] for number in share(np.arange(len(parts)), rank(), world_size())]
+    sums, counts = _sums(network, reader, mine, labels, len(before.centroids))
     sums, counts = gather(sums[None]).sum(0), gather(counts[None]).sum(0)
     old = torch.from_numpy(before.global_centroids).to(sums.device)
     landmarks = _means(sums.sum(0), counts.sum(0), 1, old)
@@ -63,15 +65,15 @@ def find_anchors(
 
 
 def _sums(
-    network: Network, reader: FeatureReader, rows: NDArray[np.int64], labels: DenseLabels, num_poses: int
+    network: Network, reader: FeatureReader, parts: list[NDArray[np.int64]], labels: Labels, num_poses: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums (Q, K, D) in steps and counts (Q, K) of the descriptors at the labelled points of some rows."""
-    device, num_landmarks = next(network.parameters()).device, labels.points.shape[1]
+    device, num_landmarks = next(network.parameters()).device, labels.count
     size = network.descriptor.last.out_channels
     sums = torch.zeros(num_poses, num_landmarks, size, dtype=torch.int64, device=device)
     counts = torch.zeros(num_poses, num_landmarks, dtype=torch.int64, device=device)
-    for chunk, outputs in outputs_of(network, reader, rows[labels.poses[rows] >= 0]):
-        points, poses = (torch.from_numpy(values[chunk]).to(device) for values in (labels.points, labels.poses))
+    for chunk, outputs in outputs_of(network, reader, parts):
+        points, poses = (torch.from_numpy(found).to(device) for found in (labels.points(chunk), labels.poses[chunk]))
         members = (sample(outputs.descriptors, points).double() / _STEP).round().long()
         sums.index_add_(0, poses, members)
         counts.index_add_(0, poses, points.isfinite().all(-1).long())

@@ -16,33 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale.clustering.two_stage import Clustering
-from uldscale.labels import LabelTable
+from uldscale.labels import Labels
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import Balanced, Shuffled, share
 from uldscale.training.schedule import CLUSTERING, Stage
 
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class DenseLabels:
-    """The pseudo-labels of all rows of the store, by landmark."""
-
-    points: NDArray[np.float32]
-    """(N, K, 2) unit coordinates in view 0; NaN where an image has no exemplar."""
-    poses: NDArray[np.int64]
-    """(N,) pose of each image; -1 where it has no labels at all."""
-
-    @classmethod
-    def of(cls, table: LabelTable, num_rows: int) -> "DenseLabels":
-        """Spread a label table over all rows; K is that of its clusters, or, when over-segmented, one more than the highest label."""
-        count = max(table.clusters["centroids"].shape[1], int(table.k.max()) + 1)
-        points = np.full((num_rows, count, 2), np.nan, np.float32)
-        points[table.row, table.k] = np.stack([table.x, table.y], axis=-1)
-        poses = np.full(num_rows, -1, np.int64)
-        poses[table.row] = table.q
-        return cls(points, poses)
 
 
 @dataclass(frozen=True)
@@ -102,7 +82,7 @@ class Batches:
         self._rows, self._batch, self._latent = rows, batch, latent
         self._seed, self._rank, self._world = seed, rank, world
 
-    def __call__(self, stage: Stage, steps: range, labels: DenseLabels | None) -> Iterator[Batch]:
+    def __call__(self, stage: Stage, steps: range, labels: Labels | None) -> Iterator[Batch]:
         """The batches of some steps of a stage, read ahead."""
         seed = int(np.random.SeedSequence([self._seed, list(Stage).index(stage)]).generate_state(1)[0])
         source = self._source(stage, seed, labels)
@@ -124,7 +104,7 @@ class Batches:
         mine = share(np.arange(len(rows)), self._rank, self._world)
         return _Draw(rows[mine], views[:, mine], noise[mine])
 
-    def _source(self, stage: Stage, seed: int, labels: DenseLabels | None) -> Shuffled | Balanced:
+    def _source(self, stage: Stage, seed: int, labels: Labels | None) -> Shuffled | Balanced:
         if labels is None:
             return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
@@ -132,9 +112,9 @@ class Batches:
             return Balanced(labelled, labels.poses[labelled], seed)
         return Shuffled(labelled, self._shard_rows, seed)
 
-    def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: DenseLabels | None) -> Batch:
+    def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: Labels | None) -> Batch:
         rows = draw.rows
-        points = np.zeros((len(rows), 0, 2), np.float32) if labels is None else labels.points[rows]
+        points = np.zeros((len(rows), 0, 2), np.float32) if labels is None else labels.points(rows)
         poses = np.zeros(len(rows), np.int64) if labels is None else labels.poses[rows]
         return Batch(
             features={name: torch.from_numpy(maps) for name, maps in features.items()},

@@ -4,19 +4,22 @@ N' images of a share, n keypoints of all of them, K landmarks, Q poses, D descri
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uldscale.labels import Labels
 from uldscale.models.keypoints import KeypointConfig, detect, inside_border, sample
 from uldscale.models.landmarks import Located, locate, vertex
 from uldscale.models.network import Network, Outputs
 from uldscale.store.reader import FeatureReader
 from uldscale.training.anchors import Anchors
 from uldscale.training.passes import outputs_of
+
+_OF_IMAGES = ("rows", "codes", "places", "poses")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Keypoints:
     """(n,) detector confidence in [0, 1]."""
     descriptors: NDArray[np.float32]
     """(n, D) unit norm."""
+    places: NDArray[np.float32]
+    """(N', K, 2) unit coordinates of the last round's labels, NaN where missing; K = 0 without one."""
+    poses: NDArray[np.int64]
+    """(N',) poses of the last round, -1 where there was none."""
     anchors: NDArray[np.float32] | None
     """(K, D) anchors of all poses, of which the keypoints are the exemplars; None when keypoints are peaks or cells."""
 
@@ -44,36 +51,44 @@ class Keypoints:
         names = [field.name for field in fields(cls) if field.name != "anchors"]
         whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         images, points = np.argsort(whole["rows"], kind="stable"), np.argsort(whole["row"], kind="stable")
-        ordered = {name: values[images if name in ("rows", "codes") else points] for name, values in whole.items()}
+        ordered = {name: values[images if name in _OF_IMAGES else points] for name, values in whole.items()}
         return cls(**ordered, anchors=parts[0].anchors)
+
+    def on(self, images: NDArray[np.bool_]) -> Self:
+        """Those of some of the images (N',), which are ordered by row."""
+        points = images[np.searchsorted(self.rows, self.row)]
+        names = [field.name for field in fields(self) if field.name != "anchors"]
+        return replace(self, **{name: getattr(self, name)[images if name in _OF_IMAGES else points] for name in names})
 
 
 @torch.no_grad()
 def describe(
     network: Network,
     reader: FeatureReader,
-    rows: NDArray[np.int64],
+    parts: Sequence[NDArray[np.int64]],
     config: KeypointConfig,
     border: float,
+    before: Labels | None = None,
     anchors: Anchors | None = None,
     *,
     dense: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Keypoints:
-    """Keypoints of some images as they are (view 0), found by the network in its present state inside the border.
+    """Keypoints of some images as they are (view 0), a part of the rows after the other, found inside the border by the network in its
+    present state.
 
-    With `anchors` they are the landmarks of each image, else the peaks of its heatmap, or with `dense` the cells that cover it.
-    `advance` is told of every few images.
+    `before` are the labels of the last round. With `anchors` keypoints are the landmarks of each image, else the peaks of its heatmap,
+    or with `dense` the cells that cover it. `advance` is told of every few images.
     """
-    parts = []
-    for chunk, outputs in outputs_of(network, reader, rows):
+    described = [_none(network, before, anchors)]
+    for chunk, outputs in outputs_of(network, reader, parts):
         if anchors is None:
             found = _peaks(outputs, config, border, dense)
         else:
             found = _landmarks(outputs, config, border, anchors.of(chunk))
-        parts.append(_keypoints(chunk, network.codes(outputs.logits), found, anchors))
+        described.append(_keypoints(chunk, network.codes(outputs.logits), found, before, anchors))
         advance(len(chunk))
-    return Keypoints.joined(parts)
+    return Keypoints.joined(described)
 
 
 def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool) -> Located:
@@ -103,7 +118,25 @@ def _apart(found: Located, least: float) -> Located:
     )
 
 
-def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: Located, anchors: Anchors | None) -> Keypoints:
+def _none(network: Network, before: Labels | None, anchors: Anchors | None) -> Keypoints:
+    """Of no image: a rank may have none."""
+    no = np.zeros(0, np.int64)
+    return Keypoints(
+        rows=no,
+        codes=np.zeros((0, network.config.vae.latent), np.float32),
+        row=no,
+        points=np.zeros((0, 2), np.float32),
+        scores=np.zeros(0, np.float32),
+        descriptors=np.zeros((0, network.descriptor.last.out_channels), np.float32),
+        places=np.zeros((0, 0 if before is None else before.count, 2), np.float32),
+        poses=no,
+        anchors=None if anchors is None else anchors.landmarks,
+    )
+
+
+def _keypoints(
+    rows: NDArray[np.int64], codes: torch.Tensor, found: Located, before: Labels | None, anchors: Anchors | None
+) -> Keypoints:
     valid = found.points.isfinite().all(-1)
     return Keypoints(
         rows=rows,
@@ -112,5 +145,7 @@ def _keypoints(rows: NDArray[np.int64], codes: torch.Tensor, found: Located, anc
         points=found.points[valid].cpu().numpy(),
         scores=found.scores[valid].cpu().numpy(),
         descriptors=found.descriptors[valid].cpu().numpy(),
+        places=np.zeros((len(rows), 0, 2), np.float32) if before is None else before.points(rows),
+        poses=before.poses[rows] if before is not None and before.posed else np.full(len(rows), -1),
         anchors=None if anchors is None else anchors.landmarks,
     )

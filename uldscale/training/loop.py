@@ -12,35 +12,27 @@ import torch
 from numpy.typing import NDArray
 
 from uldscale import files
-from uldscale.clustering.two_stage import Clustering, Clusters
 from uldscale.detector import DetectorConfig, LandmarkDetector
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import IncompleteError, UserError
-from uldscale.labels import LabelTable
+from uldscale.labels import Labels
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
-from uldscale.runtime import telemetry
 from uldscale.runtime.engine import Engine, make_engine, read_weights
 from uldscale.runtime.ranks import barrier, gather, rank, world_size
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
-from uldscale.store.sampling import share
 from uldscale.training import checkpoints
-from uldscale.training.anchors import find_anchors
-from uldscale.training.batches import Batches, DenseLabels
+from uldscale.training.batches import Batches
 from uldscale.training.checkpoints import Position
-from uldscale.training.description import Keypoints, describe
 from uldscale.training.journal import Journal
+from uldscale.training.labelling import Labelling
 from uldscale.training.objectives import Losses, Objective
-from uldscale.training.relabelling import PART_SECONDS
-from uldscale.training.schedule import CLUSTERING, PARENT, TRAINED_PARTS, Stage, TrainConfig
+from uldscale.training.rounds import Fit, Rounds
+from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
 
 STOPPED = "interrupted; the same command goes on from here"
 """What a run says that was asked to stop."""
-
-Relabel = Callable[[Stage, int, int | None, Keypoints], LabelTable]
-"""Turns (stage, round, the round before, this rank's keypoints) into the labels of all images; called by every rank, returns the
-same to all."""
 
 
 def _never() -> bool:
@@ -57,7 +49,9 @@ class Training:
     store: FeatureStore
     rows: NDArray[np.int64]
     """Training rows of the store, of all ranks."""
-    relabel: Relabel
+    yaw: NDArray[np.floating]
+    """(N,) of all rows, see `Rounds`."""
+    fit: Fit
     border: float
     """Share of the crop on each side that lies outside the object."""
     device: torch.device
@@ -68,7 +62,7 @@ class Training:
     preempted: Callable[[], bool] = _never
     """Whether a checkpoint is needed soon; called by every rank at the same time, with one answer."""
     network: Network = field(init=False)
-    labels: LabelTable | None = field(init=False, default=None)
+    labels: Labels | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.config.seed)
@@ -80,6 +74,10 @@ class Training:
             rank=rank(), world=world_size(), pinned=self.device.type == "cuda",
         )  # fmt: skip
         self.journal = Journal(self.run, self.shown)
+        self.rounds = Rounds(
+            self.config, self.run, self.network, self.reader, self.rows, self.store.spec.num_rows, self.yaw, self.border, self.fit,
+            self.journal,
+        )  # fmt: skip
 
     def run_all(self) -> None:
         """What is missing of each stage, from its last checkpoint or else from the end of its parent."""
@@ -113,7 +111,7 @@ class Training:
     def _restore(self, position: Position) -> None:
         weights = read_weights(self._folder(position))
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
-        self.labels = LabelTable.read(self.run.labels, position.round) if position.round >= 0 else None
+        self.labels = Labels.open(self.run.labels, position.round) if position.round >= 0 else None
         self.journal.labels(position.round)
 
     def _run_stage(self, position: Position, checkpoint: str | None) -> None:
@@ -152,33 +150,16 @@ class Training:
         return self._make_round(position)
 
     def _make_round(self, position: Position) -> Position:
-        previous = None if self.labels is None else self.labels.round
-        mine = share(self.rows, rank(), world_size())
-        with self.journal.seconds.of("relabel"), self.journal.round(len(mine)) as progress:
+        with self.journal.seconds.of("relabel"):
             self.network.eval()
-            with telemetry.timing(PART_SECONDS, part="describe"):
-                advance = progress.advance if progress else lambda count: None
-                keypoints = self._describe(mine, CLUSTERING[position.stage] is Clustering.OVER_SEGMENTED, advance)
+            self.labels = self.rounds.make(position.stage, position.round + 1, self.labels)
             self.network.train()
-            self.labels = self.relabel(position.stage, position.round + 1, previous, keypoints)
         self.journal.labels(position.round + 1)
         return replace(position, round=position.round + 1)
 
-    def _describe(self, mine: NDArray[np.int64], peaks: bool, advance: Callable[[int], None]) -> Keypoints:
-        """Keypoints of this rank's share: cells for the first round, then `peaks`, or the landmarks of the round before."""
-        anchors = None
-        if self.labels is not None and not peaks:
-            labels, before = self._dense(self.labels), Clusters.from_arrays(self.labels.clusters)
-            anchors = find_anchors(self.network, self.reader, self.rows, labels, before)
-        return describe(
-            self.network, self.reader, mine, self.config.keypoints, self.border, anchors, dense=self.labels is None,
-            advance=advance,
-        )  # fmt: skip
-
     def _train(self, engine: Engine, stage: Stage, steps: range) -> tuple[int, bool]:
         """Train some steps, or fewer when a checkpoint is wanted earlier; returns how many are done, and whether to stop then."""
-        labels = None if self.labels is None else self._dense(self.labels)
-        batches = self.batches(stage, steps, labels)
+        batches = self.batches(stage, steps, self.labels)
         clock, read, logged = time.monotonic(), 0, steps.start
         for step in steps:
             with self.journal.seconds.of("data"):
@@ -195,9 +176,6 @@ class Training:
                 if stop or self.preempted():
                     return step + 1, stop
         return steps.stop, False
-
-    def _dense(self, labels: LabelTable) -> DenseLabels:
-        return DenseLabels.of(labels, self.store.spec.num_rows)
 
     def _log(self, engine: Engine, stage: Stage, step: int, losses: Losses, seconds: float) -> bool:
         """Log the losses of the global batch, and say whether any rank wants to stop; every rank calls this.
@@ -228,7 +206,7 @@ class Training:
                 self._detector_config(),
                 self.network,
                 self.store.read_codec(),
-                Clusters.from_arrays(self.labels.clusters),
+                Labelling.from_arrays(self.labels.labelling).clusters,
             )
             detector.save(self.run.method(position.stage.value))
             self.network.train()

@@ -1,0 +1,34 @@
+"""The images whose keypoints are fitted: chosen by a hash of their rows, so that any number of ranks chooses the same."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uldscale.runtime.ranks import gather
+from uldscale.training.description import Keypoints
+
+BINS = 1 << 16
+"""Of hashes, which come in or stay out together; with fewer, one would have more keypoints than a sample of the largest data."""
+
+
+def sample(keypoints: Keypoints, limit: int, *, seed: int, device: torch.device) -> Keypoints:
+    """The images of this rank that belong to the sample, with descriptors in float16; every rank calls this.
+
+    Images come in by their hash as long as the keypoints of all ranks are at most `limit`.
+    """
+    bins = _bins(keypoints.rows, seed)
+    image = np.searchsorted(keypoints.rows, keypoints.row)
+    counts = torch.from_numpy(np.bincount(bins[image], minlength=BINS)).to(device)
+    whole = gather(counts[None]).sum(0).cumsum(0)
+    chosen = keypoints.on(bins < int((whole <= limit).sum()))
+    return replace(chosen, descriptors=chosen.descriptors.astype(np.float16))
+
+
+def _bins(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Bin (N',) of the hash of each row: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    mixed = rows.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(48)).astype(np.int64)
