@@ -40,7 +40,7 @@ def verify(store: FeatureStore, *options: str, monkeypatch: pytest.MonkeyPatch) 
 def test_from_damage_to_repair(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (Path(store.root) / "r08/c/1/0/0/0/0/0/0").write_bytes(b"damage")
+    (Path(store.root) / "r08/c.1.0.0.0.0.0.0").write_bytes(b"damage")
     for _ in range(2):
         assert verify(store, monkeypatch=monkeypatch) == 3
         assert capsys.readouterr() == (

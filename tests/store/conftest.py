@@ -76,13 +76,15 @@ def write(content: Callable[..., Content]) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def fill(write: Callable[..., None], codec: dict[str, NDArray[np.float32]]) -> Callable[..., FeatureStore]:
-    """(root, spec, shards=all that are missing) -> store with a codec and these shards."""
+    """(root, spec, shards=all that are missing) -> store with a codec and these shards, and if it is whole, all views."""
 
     def fill(root: Path | str, spec: StoreSpec, shards: Iterable[int] | None = None) -> FeatureStore:
         store = FeatureStore.open_or_create(str(root), spec)
         store.write_codec(codec)
         for shard in store.missing_shards() if shards is None else shards:
             write(store, shard)
+        if not store.missing_shards():
+            store.views()
         return store
 
     return fill

@@ -50,8 +50,12 @@ def empty(tmp_path: Path, spec: StoreSpec) -> FeatureStore:
 
 
 def shard_file(root: Path, name: str, shard: int) -> Path:
-    (path,) = (path for path in (root / name / "c" / str(shard)).rglob("*") if path.is_file())
+    (path,) = (root / name).glob(f"c.{shard}.*")
     return path
+
+
+def views_file(root: Path) -> Path:
+    return root / "views/c.0.0.0.0"
 
 
 # What is on disk
@@ -113,6 +117,7 @@ def test_writers_and_order_change_no_byte(
     with ThreadPoolExecutor(3) as pool:
         handles = [FeatureStore.open(str(tmp_path / "many")) for _ in range(3)]
         list(pool.map(lambda pair: write(*pair, attempt="7", seconds=9.0), zip(handles, [2, 0, 1], strict=True)))
+        list(pool.map(FeatureStore.views, handles))
     assert tree(tmp_path / "many") == tree(whole)
     assert (tmp_path / "many/attempts/00000.json").read_bytes() != (whole / "attempts/00000.json").read_bytes()
 
@@ -160,6 +165,7 @@ def test_kills_change_no_byte(
     again = FeatureStore.open_or_create(store.root, spec)
     for shard in again.missing_shards():
         write(again, shard, attempt="9")
+    again.views()
     fill(tmp_path / "undisturbed", spec)
     assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
 
@@ -174,7 +180,7 @@ def child(root: str, data: Path, attempt: str) -> Iterator[subprocess.Popen[byte
 
 def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(empty: FeatureStore, write: Write) -> None:
     root = Path(empty.root)
-    ours = [root / f"{name}_0123456789abcdef.__lock" for name in ("r08/c/1/0/0/0/0/0/0", "commits/00001.json")]
+    ours = [root / f"{name}_0123456789abcdef.__lock" for name in ("r08/c.1.0.0.0.0.0.0", "commits/00001.json")]
     theirs = root / "commits/00002.json_0123456789abcdef.__lock"
     for draft in [*ours, theirs]:
         draft.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +200,7 @@ def test_many_may_open_or_create_at_the_same_time(
     stores[3].write_codec(codec)
     for shard, store in enumerate(stores[:3]):
         write(store, shard)
+    store.views()
     assert tree(tmp_path / "many") == tree(whole)
 
 
@@ -243,6 +250,7 @@ def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Pa
     assert store.verify() == []
     assert tree(Path(store.root)) != tree(whole)
     write(store, 1, attempt="5")
+    store.views()
     assert tree(Path(store.root)) == tree(whole)
 
 
@@ -331,7 +339,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["r08", "r16", "views"])
+@pytest.mark.parametrize("name", ["r08", "r16"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found_and_repaired(
     store: FeatureStore, whole: Path, name: str, damage: str, write: Write, tree: Tree
@@ -379,12 +387,51 @@ def test_a_damaged_attempt_is_repaired(store: FeatureStore, whole: Path, write: 
     assert store.verify(repair=True) == [1]
     write(store, 1)
     assert store.info()["missing_shards"] == []
+    store.views()
     assert tree(Path(store.root)) == tree(whole)
 
 
-def test_damaged_views_are_not_given_out(store: FeatureStore) -> None:
-    flip(shard_file(Path(store.root), "views", 1), 3)
-    with pytest.raises(StoreError, match="is damaged"):
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "gone"])
+def test_damaged_views_are_not_given_out(store: FeatureStore, whole: Path, damage: str, tree: Tree) -> None:
+    DAMAGES[damage](views_file(Path(store.root)))
+    for act in (store.views, store.verify):
+        with pytest.raises(
+            StoreError, match=r"has damaged views \(run store verify --repair, then the same job again\)"
+        ):
+            act()
+    assert store.verify(repair=True) == []
+    assert tree(Path(store.root)) == tree(whole)
+
+
+def test_views_of_another_store_are_found(store: FeatureStore, tmp_path: Path, spec: StoreSpec, write: Write) -> None:
+    other = FeatureStore.open_or_create(str(tmp_path / "other"), spec)
+    for shard in range(3):
+        write(other, shard, seed=1)
+    other.views()
+    shutil.copy(views_file(Path(other.root)), views_file(Path(store.root)))
+    with pytest.raises(StoreError, match="has views that are not those of its shards"):
+        store.verify()
+
+
+def test_views_follow_what_is_committed(store: FeatureStore, write: Write, content: Content, spec: StoreSpec) -> None:
+    write(store, 1, attempt="4", seed=1)
+    wanted = [content(spec, shard, seed)[1] for shard, seed in enumerate((0, 1, 0))]
+    np.testing.assert_array_equal(store.views(), np.concatenate(wanted))
+
+
+def test_a_killed_making_of_views_changes_no_byte(store: FeatureStore, whole: Path, tree: Tree) -> None:
+    views_file(Path(store.root)).rename(Path(store.root) / "views/c.0.0.0.0_0123456789abcdef.__lock")
+    FeatureStore.open_or_create(store.root, store.spec).views()
+    assert tree(Path(store.root)) == tree(whole)
+
+
+@pytest.mark.parametrize("damage", [{"views": "AAAA"}, {"views": "?"}, {"views": None}, {"rows": [3]}, {}])
+def test_a_record_without_its_views_is_damaged(store: FeatureStore, damage: dict[str, Any]) -> None:
+    path = Path(store.root) / "commits/00001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage} if damage else {}))
+    assert store.verify() == [1]
+    views_file(Path(store.root)).unlink()
+    with pytest.raises(StoreError, match="has damaged records"):
         store.views()
 
 
@@ -407,6 +454,24 @@ def test_another_spec_is_refused_with_the_difference(
     with pytest.raises(StoreError, match=r"timesteps: the store has \(1, 101\), this run wants \(1, 101, 261\)"):
         FeatureStore.open_or_create(store.root, wanted)
     assert tree(Path(store.root)) == tree(whole)
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_store_of_another_version_is_refused_with_what_to_do(
+    store: FeatureStore, spec: StoreSpec, tree: Tree, version: int
+) -> None:
+    """The first version said nothing of versions."""
+    kept = {key: value for key, value in spec.to_json().items() if key != "version"}
+    document = arrays.group({"uldscale": {**kept, **({"version": version} if version > 1 else {})}})
+    (Path(store.root) / "zarr.json").write_text(json.dumps(document))
+    before = tree(Path(store.root))
+    for act in (lambda: FeatureStore.open(store.root), lambda: FeatureStore.open_or_create(store.root, spec)):
+        with pytest.raises(
+            StoreError, match=f"of version {version}, .*; it reads version 2: set extract.store.root"
+        ) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+    assert tree(Path(store.root)) == before
 
 
 def test_no_store(tmp_path: Path) -> None:
@@ -500,6 +565,7 @@ def test_a_write_that_fails_leaves_nothing_that_counts(
         write(store, 1)
     assert store.missing_shards() == [1]
     write(store, 1)
+    store.views()
     assert tree(Path(store.root)) == tree(whole)
 
 
@@ -552,7 +618,7 @@ def test_a_full_disk_names_the_bytes(tmp_path: Path, spec: StoreSpec) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(uldscale.__file__).parents[1])}
     command = ["unshare", "-rm", "sh", "-c", script, FULL, json.dumps(spec.to_json())]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert f"did not take shard 0: the disk is full, {spec.row_bytes + 72} bytes are needed and" in output[0]
+    assert f"did not take shard 0: the disk is full, {spec.row_bytes} bytes are needed and" in output[0]
     assert output[1] == "[0, 1]"
 
 
@@ -608,6 +674,7 @@ def test_shards_keep_the_codec_that_they_were_encoded_with(
     store.write_codec(codec)
     for shard in range(3):
         write(store, shard)
+    store.views()
     assert tree(root) == tree(whole)
 
 
@@ -617,7 +684,7 @@ def without_commits(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "other values"])
 def test_a_damaged_codec_is_an_error(store: FeatureStore, damage: str) -> None:
-    path, other = (Path(store.root) / "codec" / tap / "mean/c/0" for tap in ("up.0", "up.1"))
+    path, other = (Path(store.root) / "codec" / tap / "mean/c.0" for tap in ("up.0", "up.1"))
     if damage == "other values":
         path.write_bytes(other.read_bytes())
     else:

@@ -195,7 +195,7 @@ def test_there_are_no_other_rows_and_views(unfinished: FeatureStore, row: int, v
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_damage_is_an_error_and_hurts_no_other_shard(unfinished: FeatureStore, damage: str) -> None:
-    path = Path(unfinished.root) / "r16/c/2/0/0/0/0/0/0"
+    path = Path(unfinished.root) / "r16/c.2.0.0.0.0.0.0"
     data = bytearray(path.read_bytes())
     data[5] ^= 1
     path.write_bytes(data if damage == "flipped" else data[:-1])

@@ -56,7 +56,8 @@ def extract(
             if lacks_codec:
                 store.write_codec(_fit_codec(workers, config.features, index, run))
             _fill(workers, store, missing, config.features.batch, run)
-    store.require_complete()
+    # Whoever needs all view matrices then finds them in one object.
+    store.views()
     return store
 
 

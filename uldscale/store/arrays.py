@@ -50,7 +50,8 @@ def chunked(shape: Sequence[int], dtype: str, chunk: Sequence[int]) -> dict[str,
         "data_type": dtype,
         "fill_value": 0,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        "chunk_key_encoding": {"name": "default"},
+        # One folder an array: with slashes every shard has six of its own.
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "codecs": _CHECKED,
     }
 

@@ -2,10 +2,12 @@
 
     zarr.json                 the spec, as attributes
     codec/<tap>/<name>        arrays of the codec and its measures; codec/zarr.json is written last and makes them valid
-    views                     float32 (N, V, 3, 3), unit coordinates of view 0 to those of view v
     r08 r16 ...               int8 or float16 (N, V, T, L, C, H, W), one array per resolution; N padded to whole shards
-    commits/00042.json        rows and checksum of a finished shard, written last: the only truth about what is done
+    commits/00042.json        rows, view matrices and checksum of a finished shard, written last: the only truth about
+                              what is done
     attempts/00042.json       who wrote that shard, and in how many seconds
+    views                     float32 (N, V, 3, 3), unit coordinates of view 0 to those of view v: the matrices of all
+                              records in one object, since 15,000 records are not for every reader
 
 Law: the number of writers, kills and the order of shards change no byte: `diff -r` of two stores of one spec finds
 differences in attempts/ only. A reader gets what was written or an error, never zeros in its place.
@@ -19,8 +21,10 @@ from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
 from uldscale.store import arrays, bundle, places
-from uldscale.store.records import REPAIR, Records, attempt_key, commit_key
+from uldscale.store.identity import read_spec, require_spec
+from uldscale.store.records import Records, attempt_key, commit_key, commit_record, views_of
 from uldscale.store.spec import StoreSpec
+from uldscale.store.views import GatheredViews
 
 _ANEW = "has a damaged codec; remove its folders codec and commits and run the job again to extract anew"
 
@@ -34,6 +38,7 @@ class FeatureStore:
         self._place = place
         self._content = content
         self._records = Records(root, place)
+        self._views = GatheredViews(root, place, self._records, spec.num_shards)
 
     @classmethod
     def open_or_create(cls, root: str, spec: StoreSpec) -> Self:
@@ -41,7 +46,8 @@ class FeatureStore:
         place = places.open_root(root)
         with places.speaking_of(root, "cannot become a feature store"):
             arrays.add_document(place, "zarr.json", arrays.group({"uldscale": spec.to_json()}))
-        _require_spec(root, place, spec)
+            arrays.sweep(place, "views/*")
+        require_spec(root, place, spec)
         advice = "if the zarr.json of an array is damaged, remove that file and run the job again"
         with places.speaking_of(root, f"cannot become a feature store ({advice})"):
             return cls(root, spec, place, open_content(place, spec, create=True))
@@ -50,7 +56,7 @@ class FeatureStore:
     def open(cls, root: str) -> Self:
         """A store that is there. Raises StoreError."""
         place = places.open_root(root)
-        spec = _read_spec(root, place)
+        spec = read_spec(root, place)
         with places.speaking_of(root, "is not a whole feature store, run the job again"):
             return cls(root, spec, place, open_content(place, spec))
 
@@ -115,13 +121,13 @@ class FeatureStore:
         `rows_of`; attempt: sorts by time. Raises StoreError when a later attempt committed other content or the disk is
         full, ValueError when names, shapes or dtypes are not those of the spec.
         """
-        block = self._block(shard, {**features, "views": views.astype(np.float32, copy=False)})
-        record = self._record(shard, block)
+        content = {**features, "views": views.astype(np.float32, copy=False)}
+        block, record = self._block(shard, content), self._record(shard, content)
         if self._settled(shard, record, attempt):
             return
         size = sum(array.nbytes for array in block.values())
         with places.speaking_of(self.root, f"did not take shard {shard}", size):
-            arrays.sweep(self._place, f"*/c/{shard}/**/*", commit_key(shard), attempt_key(shard))
+            arrays.sweep(self._place, f"*/c.{shard}.*", commit_key(shard), attempt_key(shard))
             writes = [self._part(array, shard).write(content) for array, content in block.items()]
             # All come to rest before an error leaves: none may land in the middle of the next attempt.
             for failure in [write.exception() for write in writes]:
@@ -129,7 +135,7 @@ class FeatureStore:
                     raise failure
             arrays.write_document(self._place, attempt_key(shard), {"attempt": attempt, "seconds": round(seconds, 3)})
         # Someone may have removed the store or made another one in its place; a record there would vouch for strangers.
-        _require_spec(self.root, self._place, self.spec)
+        require_spec(self.root, self._place, self.spec)
         with places.speaking_of(self.root, f"did not take shard {shard}"):
             alone = arrays.add_document(self._place, commit_key(shard), record)
         if not alone and not self._settled(shard, record, attempt):
@@ -138,23 +144,29 @@ class FeatureStore:
             )
 
     def views(self) -> NDArray[np.float32]:
-        """(N, V, 3, 3) unit coordinates of view 0 to those of each view. Raises IncompleteError, StoreError."""
+        """(N, V, 3, 3) unit coordinates of view 0 to those of each view. Raises IncompleteError, StoreError.
+
+        Who asks first, which is the extraction at its end, puts them into one object for all others.
+        """
         self.require_complete()
-        with places.speaking_of(self.root, f"is damaged ({REPAIR})"):
-            matrices: NDArray[np.float32] = self._content["views"][: self.spec.num_rows].read().result()
-        return matrices
+        return self._views.read()
 
     def verify(self, repair: bool = False) -> list[int]:
         """Read every byte of every committed shard; returns the bad ones.
 
-        `repair` drops their records, so that they are missing and the next run writes them. Raises StoreError when the
-        codec is damaged or the store cannot be read at all.
+        `repair` drops their records, so that they are missing and the next run writes them, and makes the object of all
+        views anew. Raises StoreError when the codec or, without `repair`, that object is damaged, or when the store
+        cannot be read at all.
         """
         self.read_codec()
         missing = set(self.missing_shards())
         bad = [shard for shard in range(self.spec.num_shards) if shard not in missing and not self._is_sound(shard)]
         for shard in bad if repair else []:
-            self._records.drop(shard)
+            self._drop(shard)
+        if repair:
+            self._views.drop()
+        if not missing and not bad:
+            self._views.verify()
         return bad
 
     def info(self) -> dict[str, Any]:
@@ -176,18 +188,23 @@ class FeatureStore:
         }
 
     def _block(self, shard: int, content: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """A shard's arrays with padding, ready to be written."""
+        """A shard's feature arrays with padding, ready to be written."""
         rows = len(self.rows_of(shard))
         wanted = {name: ((rows, *array.shape[1:]), array.dtype.numpy_dtype) for name, array in self._content.items()}
+        wanted["views"] = ((rows, self.spec.num_views, 3, 3), np.dtype(np.float32))
         got = {name: (array.shape, array.dtype) for name, array in content.items()}
         if got != wanted:
             raise ValueError(f"shard {shard}: got {got}, wanted {wanted}")
         padding = self.spec.shard_rows - rows
-        return {name: np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for name, array in content.items()}
+        return {name: np.pad(content[name], [(0, padding)] + [(0, 0)] * 6) for name in self._content}
 
-    def _record(self, shard: int, block: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        rows = self.rows_of(shard)
-        return {"rows": [rows.start, rows.stop], "checksum": arrays.checksum(block)}
+    def _record(self, shard: int, content: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        return commit_record(self.rows_of(shard), content["views"], arrays.checksum(content))
+
+    def _drop(self, shard: int) -> None:
+        """Make a shard a missing one."""
+        self._records.drop(shard)
+        self._views.drop()
 
     def _settled(self, shard: int, record: dict[str, Any], attempt: str) -> bool:
         """Whether this content is committed. The record of other content is dropped, unless it is a later attempt's."""
@@ -199,15 +216,17 @@ class FeatureStore:
             raise StoreError(
                 f"{self.root}: shard {shard} of attempt {attempt} is not what the later attempt {owner} committed"
             )
-        self._records.drop(shard)
+        self._drop(shard)
         return False
 
     def _is_sound(self, shard: int) -> bool:
         try:
             reading = {name: self._part(name, shard).read() for name in self._content}
-            found = self._record(shard, {name: future.result() for name, future in reading.items()})
+            record = arrays.read_document(self._place, commit_key(shard))
             arrays.read_document(self._place, attempt_key(shard))
-            return bool(arrays.read_document(self._place, commit_key(shard)) == found)
+            rows = len(self.rows_of(shard))
+            found = {name: future.result()[:rows] for name, future in reading.items()}
+            return bool(self._record(shard, {**found, "views": views_of(record)}) == record)
         except ValueError as error:
             if places.is_damage(error):
                 return False
@@ -227,35 +246,9 @@ class FeatureStore:
 
 
 def open_content(place: Any, spec: StoreSpec, context: Any = None, *, create: bool = False) -> dict[str, Any]:
-    """TensorStore handles of the features by resolution and of the view matrices. Raises ValueError."""
-    matrices = [spec.num_shards * spec.shard_rows, spec.num_views, 3, 3]
+    """TensorStore handles of the features by resolution. Raises ValueError."""
     layouts = {name: arrays.sharded(spec.shape(name), spec.dtype, spec.shard_rows) for name in spec.resolutions}
-    layouts["views"] = arrays.chunked(matrices, "float32", [spec.shard_rows, *matrices[1:]])
     return {
         name: arrays.open_array(place / f"{name}/", layout, context, open=True, create=create)
         for name, layout in layouts.items()
     }
-
-
-def _require_spec(root: str, place: Any, spec: StoreSpec) -> None:
-    differences = _read_spec(root, place).differences(spec)
-    if differences:
-        raise StoreError(
-            f"{root} holds the features of another run: {'; '.join(differences)}; "
-            "set extract.store.root to another folder, or remove this one"
-        )
-
-
-def _read_spec(root: str, place: Any) -> StoreSpec:
-    with places.speaking_of(root, "is not a feature store"):
-        document = arrays.read_document(place, "zarr.json")
-        if document is None:
-            places.require_bucket(place)
-    if document is None:
-        raise StoreError(f"there is no feature store at {root}; run `uldscale extract` with the job first")
-    try:
-        return StoreSpec.from_json(document["attributes"]["uldscale"])
-    except (KeyError, TypeError) as error:
-        raise StoreError(
-            f"{root} holds a Zarr group that this version of uldscale did not write ({error}); use another folder"
-        ) from error

@@ -1,11 +1,16 @@
 """The two small documents of a shard, below the root of a store.
 
-commits/00042.json        rows and checksum of a finished shard, written last: the only truth about what is done
+commits/00042.json        rows, view matrices and checksum of a finished shard, written last: the only truth about what
+                          is done
 attempts/00042.json       who wrote that shard, and in how many seconds
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from uldscale.store import arrays, places
 
@@ -24,6 +29,22 @@ def attempt_key(shard: int) -> str:
     return f"attempts/{shard:05d}.json"
 
 
+def commit_record(rows: range, views: NDArray[np.float32], checksum: str) -> dict[str, Any]:
+    """Commit record of a shard: its rows, their view matrices (rows, V, 3, 3) and the checksum of all its content."""
+    packed = base64.b64encode(views.astype("<f4").tobytes()).decode()
+    return {"rows": [rows.start, rows.stop], "checksum": checksum, "views": packed}
+
+
+def views_of(record: dict[str, Any] | None) -> NDArray[np.float32]:
+    """View matrices (rows, V, 3, 3) of a commit record. Raises ValueError when it is damaged or not there."""
+    try:
+        known = record or {}
+        start, stop = known["rows"]
+        return np.frombuffer(base64.b64decode(known["views"], validate=True), "<f4").reshape(stop - start, -1, 3, 3)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"DATA_LOSS: no view matrices in a commit record ({error})") from error
+
+
 class Records:
     """The documents of all shards of the store at `root`; all methods raise StoreError."""
 
@@ -37,9 +58,12 @@ class Records:
         return [shard for shard in range(shards) if commit_key(shard) not in done]
 
     def commit(self, shard: int) -> dict[str, Any] | None:
-        """Rows and checksum of a finished shard."""
-        (record,) = self._read([commit_key(shard)])
-        return record
+        """Commit record of a shard; None when it is not finished."""
+        return self.commits([shard])[0]
+
+    def commits(self, shards: Sequence[int]) -> list[dict[str, Any] | None]:
+        """Commit records of some shards; None for those that are not finished."""
+        return self._read([commit_key(shard) for shard in shards])
 
     def attempts(self, shards: Sequence[int]) -> list[dict[str, Any]]:
         """Name and seconds of the attempts that wrote these shards; "" and 0 where it is not known."""

@@ -13,6 +13,9 @@ from pydantic import Field
 
 from uldscale.config import Settings
 
+VERSION = 2
+"""Of the layout of a store and of what its features are made by; stores of another version are refused."""
+
 
 class StoreConfig(Settings):
     """Where features are kept and how they are cut into shards."""
@@ -71,6 +74,7 @@ class StoreSpec:
     """Maps per call of the model: another number changes last bits."""
     precision: str = "float32"
     """Arithmetic of the model."""
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         for name, taps in self.resolutions.items():
@@ -106,13 +110,13 @@ class StoreSpec:
         rows = self.num_shards * self.shard_rows
         chunks = rows * self.num_views * len(self.resolutions)
         # Per inner chunk a checksum of 4 bytes and an entry of 16 in the index, which has a checksum of its own.
-        around = chunks * (4 + 16) + self.num_shards * (len(self.resolutions) + 1) * 4
-        return rows * (self.row_bytes + self.num_views * 9 * 4) + around
+        around = chunks * (4 + 16) + self.num_shards * len(self.resolutions) * 4
+        return rows * self.row_bytes + around + self.num_rows * self.num_views * 9 * 4 + 4
 
     @property
     def num_objects(self) -> int:
-        """Files or objects of a full store: per shard one for each array, for the views and for the two records."""
-        return self.num_shards * (len(self.resolutions) + 3)
+        """Files or objects of a full store: per shard one for each array and two records; one for all views."""
+        return self.num_shards * (len(self.resolutions) + 2) + 1
 
     def rows_of(self, shard: int) -> range:
         """Rows of a shard without its padding. Raises IndexError."""
