@@ -403,6 +403,14 @@ def test_damaged_views_are_not_given_out(store: FeatureStore, whole: Path, damag
     assert tree(Path(store.root)) == tree(whole)
 
 
+def test_damaged_metadata_of_views_is_repaired(store: FeatureStore, whole: Path, tree: Tree) -> None:
+    (Path(store.root) / "views/zarr.json").write_bytes(b"damage")
+    with pytest.raises(StoreError, match="has damaged views"):
+        store.views()
+    assert store.verify(repair=True) == []
+    assert tree(Path(store.root)) == tree(whole)
+
+
 def test_views_of_another_store_are_found(store: FeatureStore, tmp_path: Path, spec: StoreSpec, write: Write) -> None:
     other = FeatureStore.open_or_create(str(tmp_path / "other"), spec)
     for shard in range(3):
@@ -413,7 +421,13 @@ def test_views_of_another_store_are_found(store: FeatureStore, tmp_path: Path, s
         store.verify()
 
 
-def test_views_follow_what_is_committed(store: FeatureStore, write: Write, content: Content, spec: StoreSpec) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_views_follow_what_is_committed(
+    store: FeatureStore, write: Write, content: Content, spec: StoreSpec, killed: bool
+) -> None:
+    """Also when a writer was killed after it had dropped the old record."""
+    if killed:
+        (Path(store.root) / "commits/00001.json").unlink()
     write(store, 1, attempt="4", seed=1)
     wanted = [content(spec, shard, seed)[1] for shard, seed in enumerate((0, 1, 0))]
     np.testing.assert_array_equal(store.views(), np.concatenate(wanted))

@@ -136,6 +136,7 @@ class FeatureStore:
             arrays.write_document(self._place, attempt_key(shard), {"attempt": attempt, "seconds": round(seconds, 3)})
         # Someone may have removed the store or made another one in its place; a record there would vouch for strangers.
         require_spec(self.root, self._place, self.spec)
+        self._views.drop()
         with places.speaking_of(self.root, f"did not take shard {shard}"):
             alone = arrays.add_document(self._place, commit_key(shard), record)
         if not alone and not self._settled(shard, record, attempt):
@@ -162,7 +163,7 @@ class FeatureStore:
         missing = set(self.missing_shards())
         bad = [shard for shard in range(self.spec.num_shards) if shard not in missing and not self._is_sound(shard)]
         for shard in bad if repair else []:
-            self._drop(shard)
+            self._records.drop(shard)
         if repair:
             self._views.drop()
         if not missing and not bad:
@@ -201,11 +202,6 @@ class FeatureStore:
     def _record(self, shard: int, content: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         return commit_record(self.rows_of(shard), content["views"], arrays.checksum(content))
 
-    def _drop(self, shard: int) -> None:
-        """Make a shard a missing one."""
-        self._records.drop(shard)
-        self._views.drop()
-
     def _settled(self, shard: int, record: dict[str, Any], attempt: str) -> bool:
         """Whether this content is committed. The record of other content is dropped, unless it is a later attempt's."""
         known = self._records.commit(shard)
@@ -216,7 +212,7 @@ class FeatureStore:
             raise StoreError(
                 f"{self.root}: shard {shard} of attempt {attempt} is not what the later attempt {owner} committed"
             )
-        self._drop(shard)
+        self._records.drop(shard)
         return False
 
     def _is_sound(self, shard: int) -> bool:

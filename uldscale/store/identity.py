@@ -29,7 +29,7 @@ def read_spec(root: str, place: Any) -> StoreSpec:
         tree = document["attributes"]["uldscale"]
         _require_version(root, tree.get("version", 1))
         return StoreSpec.from_json(tree)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise StoreError(
             f"{root} holds a Zarr group that this version of uldscale did not write ({error}); use another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Random reading of features with TensorStore: many chunks in flight, from the page cache straight into the batch.
+"""Random reading of features: many samples in flight, from files or a bucket straight into the batch.
 
 B requested samples, V views, T timesteps, L taps, C channels, H = W side of a map.
 """
@@ -10,20 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 from numpy.typing import NDArray
 
-from uldscale.errors import IncompleteError
+from uldscale.errors import IncompleteError, StoreError
 from uldscale.store import places
-from uldscale.store.features import FeatureStore, open_content
-
-_RESOURCES = {
-    # Without a pool TensorStore forgets the index of a shard after every read: two requests a sample instead of one.
-    "cache_pool": {"total_bytes_limit": 256 * 2**20},
-    "file_io_concurrency": {"limit": 32},
-    "s3_request_concurrency": {"limit": 64},
-    "gcs_request_concurrency": {"limit": 64},
-}
+from uldscale.store.features import FeatureStore
+from uldscale.store.sources import Maps, open_source
 
 _KEPT = 4
 """Idle pieces of memory of one size: those of two batches in flight, one with the consumer, one that it has just had."""
@@ -34,8 +26,9 @@ Request = tuple[NDArray[np.int64], NDArray[np.int64]]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 """Gives an array of a shape and dtype, C-contiguous, whatever is in it."""
 
-_Reading = tuple[NDArray[Any], Any]
-"""Maps that are being read, and the future of it."""
+
+_Reading = tuple[Maps, list[Any]]
+"""Maps that are being read, and the futures of it."""
 
 
 class RecycledMemory:
@@ -72,19 +65,18 @@ class FeatureReader:
         self._missing = np.zeros(store.spec.num_shards, bool)
         self._missing[store.missing_shards()] = True
         with places.speaking_of(store.root, "cannot be read"):
-            context = places.resources(_RESOURCES)
-            self._arrays = open_content(places.open_root(store.root, context), store.spec, context)
+            self._source = open_source(store.root, store.spec)
 
-    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Maps:
         """Maps (B, T, L, C, H, W) of some samples by resolution, in the stored dtype.
 
         Raises IncompleteError for rows that are not extracted yet, StoreError when the stored bytes are damaged.
         """
         return self._collect(self._issue(rows, views))
 
-    def prefetch(self, requests: Iterable[Request], depth: int = 2) -> Iterator[dict[str, NDArray[Any]]]:
+    def prefetch(self, requests: Iterable[Request], depth: int = 2) -> Iterator[Maps]:
         """What `read` gives for each request in turn, with `depth` further requests in flight. Raises like `read`."""
-        pending: deque[dict[str, _Reading]] = deque()
+        pending: deque[_Reading] = deque()
         for rows, views in requests:
             pending.append(self._issue(rows, views))
             if len(pending) > depth:
@@ -92,14 +84,12 @@ class FeatureReader:
         while pending:
             yield self._collect(pending.popleft())
 
-    def in_parts(
-        self, rows: NDArray[np.int64], size: int, view: int = 0
-    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+    def in_parts(self, rows: NDArray[np.int64], size: int, view: int = 0) -> Iterator[tuple[NDArray[np.int64], Maps]]:
         """(at most `size` of the rows, their maps of one view), until all rows have had their turn; read ahead."""
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return zip(parts, self.prefetch((part, np.full_like(part, view)) for part in parts), strict=True)
 
-    def _issue(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> dict[str, _Reading]:
+    def _issue(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> _Reading:
         if np.any((rows < 0) | (rows >= self._spec.num_rows)) or np.any((views < 0) | (views >= self._spec.num_views)):
             raise IndexError(f"rows {rows}, views {views} of ({self._spec.num_rows}, {self._spec.num_views})")
         shards = rows // self._spec.shard_rows
@@ -108,14 +98,18 @@ class FeatureReader:
             raise IncompleteError(
                 f"{self._root}: shards {missing.tolist()} are not extracted yet; run the same job again"
             )
-        return {name: self._start(self._arrays[name].vindex[rows, views]) for name in self._spec.resolutions}
+        shapes = {name: (len(rows), *self._spec.shape(name)[2:]) for name in self._spec.resolutions}
+        maps = {name: self._allocate(shape, np.dtype(self._spec.dtype)) for name, shape in shapes.items()}
+        return maps, self._source.start(rows, views, maps)
 
-    def _start(self, samples: Any) -> _Reading:
-        maps = self._allocate(samples.shape, samples.dtype.numpy_dtype)
-        return maps, ts.array(maps, copy=False).write(samples)
-
-    def _collect(self, reading: dict[str, _Reading]) -> dict[str, NDArray[Any]]:
+    def _collect(self, reading: _Reading) -> Maps:
+        maps, parts = reading
         with places.speaking_of(self._root, "is damaged; run store verify --repair, then the same job again"):
-            for _, written in reading.values():
-                written.result()
-        return {name: maps for name, (maps, _) in reading.items()}
+            try:
+                for part in parts:
+                    part.result()
+            except OSError as error:
+                raise StoreError(
+                    f"{self._root} cannot be read: {error}; mend that and run the command again"
+                ) from error
+        return maps

@@ -1,6 +1,7 @@
 """The view matrices of all shards in one object: a reader of 15,000 records would wait for minutes in a bucket.
 
-Law: it is a pure function of the commit records. Who asks first makes it; it goes whenever a record goes.
+Law: it is a pure function of the commit records. Who asks first makes it when all are there; it goes before a record
+comes, so that no kill leaves one that is older than its records.
 """
 
 from typing import Any
@@ -38,7 +39,8 @@ class GatheredViews:
     def drop(self) -> None:
         """Forget them; the next one who asks makes them anew. Raises StoreError."""
         with places.speaking_of(self._root, "keeps its views"):
-            arrays.remove_document(self._place, _CHUNK)
+            for key in (_CHUNK, "zarr.json"):
+                arrays.remove_document(self._place, key)
 
     def _recorded(self) -> NDArray[np.float32]:
         records = self._records.commits(range(self._shards))
