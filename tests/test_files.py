@@ -45,3 +45,13 @@ def test_two_colons_are_part_of_a_name(tmp_path: Path) -> None:
     files.write_bytes(path, b"1")
     assert files.read_bytes(path) == b"1"
     assert files.names(str(tmp_path)) == ["a::b.png"]
+
+
+def test_the_beginning_of_a_file(tmp_path: Path) -> None:
+    for path in (str(tmp_path / "x"), "memory://beginning/x"):
+        files.write_bytes(path, b"12345")
+        assert [files.read_bytes(path, most) for most in (3, 5, 9)] == [b"123", b"12345", b"12345"]
+    with pytest.raises(OSError, match="no regular file"):
+        files.read_bytes(str(tmp_path), 3)
+    with pytest.raises(FileNotFoundError):
+        files.read_bytes(str(tmp_path / "y"), 3)

@@ -3,6 +3,7 @@
 Law: a reader never sees half a file. Local files are written beside their place and renamed; object stores are atomic by nature.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -38,10 +39,16 @@ def names(folder: str) -> list[str]:
     return sorted(os.path.basename(str(entry).rstrip("/")) for entry in filesystem.ls(place, detail=False))
 
 
-def read_bytes(path: str) -> bytes:
-    """Whole content of a file. Raises FileNotFoundError."""
+def read_bytes(path: str, most: int | None = None) -> bytes:
+    """Whole content of a file, or its first `most` bytes. Raises FileNotFoundError, other OSErrors where it cannot be read.
+
+    With `most` only of a regular file: a pipe would keep the reader waiting.
+    """
     filesystem, place = _locate(path)
-    return bytes(filesystem.cat_file(place))
+    local = isinstance(filesystem, LocalFileSystem)
+    if most is not None and local and os.path.exists(place) and not os.path.isfile(place):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return bytes(filesystem.cat_file(place, end=most))
 
 
 def write_bytes(path: str, content: bytes) -> None:

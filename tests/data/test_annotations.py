@@ -54,6 +54,23 @@ def test_images_are_found_beside_the_file_or_in_its_images_folder(tmp_path: Path
     assert read_coco(path, "/elsewhere")[0].uri == "/elsewhere/b.jpg"
 
 
+@pytest.mark.parametrize("name", ["../b.jpg", "/etc/hostname", "https://example.org/b.jpg", "a::memory://x/b.jpg"])
+def test_an_image_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    content = coco()
+    content["images"][1]["file_name"] = name
+    path = saved(tmp_path, content)
+    for images in (None, "memory://x"):
+        with pytest.raises(DataError, match=r"train.json: images\[1\].file_name: .* is not below") as caught:
+            read_coco(path, images, ["memory://x/"])
+        assert "\n" not in str(caught.value)
+
+
+def test_an_image_elsewhere_can_be_allowed(tmp_path: Path) -> None:
+    content = coco()
+    content["images"][1]["file_name"] = "https://example.org/a.png"
+    assert read_coco(saved(tmp_path, content), None, ["https://"])[1].uri == "https://example.org/a.png"
+
+
 def test_each_annotation_of_an_image_is_a_record(tmp_path: Path) -> None:
     content = coco()
     content["annotations"][1]["image_id"] = 7

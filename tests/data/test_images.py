@@ -2,8 +2,11 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from uldscale.data import images
+from uldscale.data.budget import Budget
 from uldscale.data.images import MAX_PIXELS, BrokenImage, crop, decode, decode_bytes
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -117,8 +122,29 @@ def test_truncated_files_have_a_reason(kind: str) -> None:
         assert reason(content[: len(content) * 2 // 3]).startswith("truncated")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"secret",
+        b"P6 secret secret secret\n",
+        b"P5 4 4 255\nsecret",
+        b"P2 2 1 255\nsecret secret",
+        b"BMsecret" * 9,
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nsecret\n%%EOF\n",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rsecret" + bytes(20),
+    ],
+)
+def test_a_reason_has_nothing_of_what_is_in_a_file(content: bytes) -> None:
+    assert "secret" not in reason(content)
+
+
 def test_text_is_not_an_image() -> None:
-    assert reason(b"<!DOCTYPE html><html>404") == "not an image that can be read here: it starts with b'<!DOCTYPE ht'"
+    assert reason(b"<!DOCTYPE html><html>404").startswith("not an image that can be read here; wanted JPEG, PNG")
+
+
+def test_nothing_but_the_formats_of_images_is_opened() -> None:
+    # Pillow would have Ghostscript run this.
+    assert reason(encoded(Image.fromarray(noise()), "EPS")).startswith("not an image that can be read here")
 
 
 def test_floats_have_no_known_range() -> None:
@@ -131,6 +157,52 @@ def test_bombs_are_refused_before_they_unfold(width: int, height: int) -> None:
     said = reason(content)
     assert f"{MAX_PIXELS // 10**6} Mpx" in said
     assert f"{width} x {height}" in said or str(width * height) in said
+
+
+def test_all_images_unfolded_at_a_time_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_unfolding", Budget(3 * noise()[..., 0].size))
+    content, lock, now, most = encoded(Image.fromarray(noise())), threading.Lock(), [0], [0]
+
+    def work(_: int) -> None:
+        with images.unfolded(content):
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            time.sleep(0.005)
+            with lock:
+                now[0] -= 1
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(work, range(48)))
+    assert (now[0], most[0]) == (0, 3)
+
+
+def test_of_heavy_files_a_process_has_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(noise())))
+    monkeypatch.setattr(images, "LIGHT_BYTES", 100)
+    alone = threading.Lock()
+
+    def work(_: int) -> bool:
+        with images.fetched(str(path)) as content:
+            first = alone.acquire(blocking=False)
+            time.sleep(0.005)
+            if first:
+                alone.release()
+            return first and content == path.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(24)))
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LIGHT_BYTES", 50)
+    monkeypatch.setattr(images, "MAX_BYTES", 2_000_000)
+    (tmp_path / "a.png").write_bytes(bytes(2_000_001))
+    os.mkfifo(tmp_path / "b.png")
+    for place, said in ((tmp_path / "a.png", "more than 2 MB"), (tmp_path / "b.png", "no regular file")):
+        with pytest.raises(BrokenImage, match=said):
+            decode(str(place))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

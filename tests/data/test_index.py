@@ -1,10 +1,13 @@
 """The index: every image has a row, in an order of its own, and a row that cannot be used says why."""
 
+import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,16 @@ def picture(path: Path, seed: int = 0, width: int = 40, height: int = 32) -> NDA
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return pixels
+
+
+@pytest.fixture
+def web_server(folder: Path) -> Iterator[str]:
+    """Address of a server on this machine that gives the files of `folder`."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -69,7 +82,7 @@ def test_broken_images_are_quarantined_with_a_reason(folder: Path) -> None:
     assert {id: row.reason.split(":")[0] for id, row in broken.items()} == {
         "cut": "truncated",
         "empty": "the file is empty",
-        "text": "not an image that can be read here",
+        "text": "not an image that can be read here; wanted JPEG, PNG, BMP, GIF, WEBP, TIFF, JPEG2000, PPM, AVIF",
     }
     assert {row.status for row in broken.values()} == {"quarantined"}
 
@@ -269,6 +282,73 @@ def test_bad_lists(tmp_path: Path, text: str, said: str) -> None:
         ImageIndex.build(DataConfig(kind="list", train=str(tmp_path / "train.txt")))
 
 
+def listing(path: Path, *names: str, **settings: Any) -> DataConfig:
+    path.write_text("\n".join(names))
+    return DataConfig(kind="list", train=str(path), **settings)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.jpg",
+        "sub/../../secret.jpg",
+        "../faces-of-others/a.jpg",
+        "/etc/hostname",
+        "file:///etc/hostname",
+        "http://169.254.169.254/latest/meta-data",
+        "s3://bucket/a.jpg",
+        "simplecache::memory://bucket/a.jpg",
+        "zip://a.jpg::memory://bucket/a.zip",
+    ],
+)
+def test_a_list_names_nothing_outside_its_folder(folder: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"own.txt line 2: .* is not below '.*'; wanted a file there") as caught:
+        ImageIndex.build(listing(folder / "own.txt", "b.png", name))
+    assert "\n" not in str(caught.value)
+    for images in ("memory://bucket/faces", "https://example.org/faces/"):
+        with pytest.raises(DataError, match=r"own.txt line 1: .* is not below"):
+            ImageIndex.build(listing(folder / "own.txt", name, images=images))
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "%2e%2e/a.jpg", "x/%2E%2E%2f../a.jpg", "a.jpg::file:///etc/hostname"])
+def test_a_name_cannot_leave_the_beginning_that_is_allowed(folder: Path, name: str) -> None:
+    for allow in ("memory://bucket/faces/", "https://"):
+        with pytest.raises(DataError, match="is not below"):
+            ImageIndex.build(listing(folder / "own.txt", f"memory://bucket/faces/{name}", allow=(allow,)))
+
+
+def test_names_elsewhere_need_to_be_allowed(folder: Path) -> None:
+    fsspec.filesystem("memory").pipe("/allowed/a.png", (folder / "b.png").read_bytes())
+    index = ImageIndex.build(
+        listing(folder / "own.txt", "memory://allowed/a.png", "b.png", allow=("memory://allowed/",))
+    )
+    assert len(index.rows()) == 2
+    with pytest.raises(DataError, match=r"data.allow = \['memory://allow/'\]"):
+        ImageIndex.build(listing(folder / "own.txt", "memory://allowed/a.png", allow=("memory://allow/",)))
+
+
+def test_a_link_in_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "cache" / "1234.png", 7)
+    (folder / "linked.png").symlink_to(tmp_path / "cache" / "1234.png")
+    assert len(ImageIndex.build(listing(folder / "own.txt", "linked.png")).rows()) == 1
+
+
+def test_a_file_that_is_no_image_is_not_quoted(folder: Path) -> None:
+    (folder / "key").write_text("-----BEGIN PRIVATE KEY-----")
+    index = ImageIndex.build(listing(folder / "own.txt", "b.png", "key"))
+    assert [row.id for row in index.quarantined()] == ["key"]
+    assert not any("PRIVATE" in str(value) for value in index.table.to_pylist())
+
+
+def test_an_inside_server_is_asked_only_when_the_job_names_it(folder: Path, web_server: str) -> None:
+    named = listing(folder / "own.txt", "b.png", f"{web_server}/a.jpg", allow=("http://",))
+    assert "is an inside address" in ImageIndex.build(named).quarantined()[0].reason
+    index = ImageIndex.build(listing(folder / "own.txt", "b.png", f"{web_server}/a.jpg", allow=(f"{web_server}/",)))
+    index.write(str(folder / "index.parquet"))
+    again = ImageIndex.read(str(folder / "index.parquet"))
+    assert [again.load(int(i), 16).shape for i in again.rows()] == [(16, 16, 3)] * 2
+
+
 def coco(folder: Path, points: int = 2, width: int = 40) -> str:
     """Two images: a with a box, points and yaw; b without annotation."""
     for seed, name in enumerate(["a.png", "b.png"]):
@@ -370,6 +450,11 @@ def test_generated_faces() -> None:
         ({"kind": "folder", "train": 100}, "data.train must be a path for data.kind 'folder'"),
         ({"kind": "folder", "train": "a", "test": 100}, "data.test must be a path"),
         ({"kind": "folder", "train": "a", "images": "b"}, "data.images has no meaning"),
+        ({"kind": "folder", "train": "a", "allow": ["https://"]}, "data.allow has no meaning"),
+        *(
+            ({"kind": "list", "train": "a", "allow": [beginning]}, "allow")
+            for beginning in ("s3://", "file:///", "s3://faces", "http://10.0.0.5", "/data/", "a::s3://faces/")
+        ),
         ({"kind": "folder", "train": "a", "roi": {"provider": "annotation"}}, "needs data.kind 'coco'"),
         ({"kind": "folder", "train": "a", "size": 100}, "multiple of 8"),
     ],

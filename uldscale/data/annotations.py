@@ -6,6 +6,7 @@ Law: a point is in a record only where the file says so. Visibility 0 is NaN; 1 
 import collections
 import json
 import posixpath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from uldscale.errors import DataError
 _LARGEST = 1e7  # no image is as wide; what is beyond float32 would become infinite
 
 
-def read_coco(path: str, images: str | None) -> list[Record]:
-    """Records of a COCO JSON file, keypoints of one length throughout; file names are relative to `images`.
+def read_coco(path: str, images: str | None, allow: Sequence[str] = ()) -> list[Record]:
+    """Records of a COCO JSON file, keypoints of one length throughout; file names are relative to `images`, see `sources.locate`.
 
     Without `images` they are relative to the JSON's folder or, when none is there, to the folder "images" in it. The
     second annotation of an image has the id of the first with "#2", and so on; an image without annotation is a record
@@ -33,7 +34,9 @@ def read_coco(path: str, images: str | None) -> list[Record]:
     annotations = _by_image(path, content, set(entries))
     last = {name: id for id, name in names.items()}
     unique = sorted(last)
-    root = images or _root(path, unique)
+    places = {names[id]: f"{path}: images[{i}].file_name" for id, (i, _) in entries.items()}
+    root = images or _root(path, places)
+    uris = {name: locate(root, name, place, allow) for name, place in places.items()}
     ids, made = dict(zip(unique, ids_of(unique), strict=True)), collections.Counter[str]()
     records = []
     for id, (i, entry) in entries.items():
@@ -43,7 +46,7 @@ def read_coco(path: str, images: str | None) -> list[Record]:
             broken = fields.pop("broken", "") if last[name] == id else "a later image entry names the same file"
             own = ids[name] + (f"#{made[name]}" if made[name] > 1 else "")
             whole = _entry_fields(path, f"images[{i}]", entry)
-            records.append(Record(own, locate(root, name), **{**whole, **fields, "broken": broken}))
+            records.append(Record(own, uris[name], **{**whole, **fields, "broken": broken}))
     return records
 
 
@@ -152,9 +155,10 @@ def _key(path: str, place: str, entry: dict[str, Any], name: str) -> Any:
     return entry[name]
 
 
-def _root(path: str, names: list[str]) -> str:
+def _root(path: str, places: Mapping[str, str]) -> str:
     folder = posixpath.dirname(path) or "."
-    beside = any(files.exists(locate(folder, name)) for name in names[:20])
+    local = [name for name in sorted(places)[:20] if "://" not in name]
+    beside = any(files.exists(locate(folder, name, places[name])) for name in local)
     return folder if beside or not files.exists(files.join(folder, "images")) else files.join(folder, "images")
 
 

@@ -1,6 +1,7 @@
 """Pixels: any image a person may bring becomes an upright 8-bit RGB array, or a reason why it cannot.
 
-Law: decoding is a function of the bytes alone; no file, however broken, raises anything but BrokenImage.
+Laws: decoding is a function of the bytes alone; no file, however broken, raises anything but BrokenImage; a reason has nothing
+of what is in a file, which may be no image but a secret; the memory of a process has a limit, whatever its threads open.
 """
 
 import hashlib
@@ -9,6 +10,8 @@ import math
 import re
 import threading
 import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from uldscale import files
+from uldscale.data.budget import Budget
 from uldscale.data.sources import Box
 
 if TYPE_CHECKING:
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000  # 300 MB of RGB; larger ones are scans, panoramas or attacks
+MAX_BYTES = 4 * MAX_PIXELS  # of a file; so many have as many pixels, not compressed at all
+LIGHT_BYTES = 16_000_000  # of a file; from there on one at a time
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "JPEG2000", "PPM", "AVIF")
+"""Those of sources.SUFFIXES. Pillow knows more, among them one that starts another program."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,10 +51,11 @@ class BrokenImage(Exception):
 
 
 def decode(uri: str) -> Pixels:
-    """(H, W, 3) RGB pixels of a local path, any fsspec URI, or faces3d:SIZE/MAXYAW/SEED. Raises BrokenImage."""
+    """(H, W, 3) RGB pixels of a local path, any fsspec URI, or faces3d:SIZE/MAXYAW/SEED, as a person gave it. Raises BrokenImage."""
     if uri.startswith("faces3d:"):
         return render(uri).image
-    return decode_bytes(fetch(uri))
+    with fetched(uri, [uri]) as content:
+        return decode_bytes(content)
 
 
 def render(uri: str) -> "Face":
@@ -57,14 +66,37 @@ def render(uri: str) -> "Face":
     return faces3d.render(int(seed), size=int(size), max_yaw=float(max_yaw))
 
 
-def fetch(uri: str) -> bytes:
-    """Content of an image file. Raises BrokenImage when it is missing, empty or cannot be read."""
+@contextmanager
+def fetched(uri: str, servers: Collection[str] = ()) -> Iterator[bytes]:
+    """Content of an image file, for a block; of those over LIGHT_BYTES a process has one at a time.
+
+    `servers` are URIs of web servers that may have inside addresses. Raises BrokenImage when the file is missing, empty, too
+    large or cannot be read.
+    """
+    content = _fetch(uri, servers, LIGHT_BYTES + 1)
+    if len(content) <= LIGHT_BYTES:
+        yield content
+        return
+    with _heavy:
+        content = _fetch(uri, servers, MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise BrokenImage(f"the file has more than {MAX_BYTES // 10**6} MB")
+        yield content
+
+
+def _fetch(uri: str, servers: Collection[str], most: int) -> bytes:
     try:
-        content = files.read_bytes(uri)
+        if uri.startswith(("http://", "https://")):
+            from uldscale.data import web  # most runs need no web
+
+            content = web.read(uri, servers, most)
+        else:
+            content = files.read_bytes(uri, most)
     except FileNotFoundError:
         raise BrokenImage("the file is not there") from None
     except (OSError, ImportError, ValueError) as error:
-        raise BrokenImage(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise BrokenImage(f"the file cannot be read: {said}") from None
     if not content:
         raise BrokenImage("the file is empty")
     return content
@@ -72,23 +104,43 @@ def fetch(uri: str) -> bytes:
 
 def decode_bytes(content: bytes) -> Pixels:
     """(H, W, 3) RGB pixels of an encoded image: first frame, upright by EXIF. Raises BrokenImage."""
-    with _QUIET:
-        try:
-            image = _open(content)
-            image.load()
-            orientation = image.getexif().get(0x0112, 1)
-        except BrokenImage:
-            raise
-        except UnidentifiedImageError:
-            raise BrokenImage(f"not an image that can be read here: it starts with {content[:12]!r}") from None
-        except Image.DecompressionBombError as error:
-            raise BrokenImage(f"more than {MAX_PIXELS // 10**6} Mpx: {str(error).split(',')[0]}") from None
-        except Exception as error:  # Pillow's readers fail in some twenty types when bytes are wrong
-            raise BrokenImage(_explain(error)) from error
+    with unfolded(content) as pixels:
+        return pixels
+
+
+@contextmanager
+def unfolded(content: bytes) -> Iterator[Pixels]:
+    """`decode_bytes` for a block: all images that a process has unfolded at a time share MAX_PIXELS."""
+    with _reasons():
+        image = _open(content)
+    with _unfolding.share(image.width * image.height):
+        yield _decode(image)
+
+
+def _decode(image: Image.Image) -> Pixels:
+    with _reasons():
+        image.load()
+        orientation = image.getexif().get(0x0112, 1)
         pixels = _rgb(image)
     if orientation in _UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
     return np.ascontiguousarray(pixels)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Pillow at work: without its warnings, and with a reason instead of its errors, some of which quote the file."""
+    try:
+        with _QUIET:
+            yield
+    except BrokenImage:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImage(f"not an image that can be read here; wanted {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise BrokenImage(f"more than {MAX_PIXELS // 10**6} Mpx: {str(error).split(',')[0]}") from None
+    except Exception as error:  # Pillow's readers fail in some twenty types when bytes are wrong
+        raise BrokenImage(_explain(error)) from error
 
 
 def crop(image: Pixels, box: Box, size: int) -> Pixels:
@@ -113,7 +165,7 @@ def sha256(content: bytes | Pixels) -> str:
 
 
 def _open(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BrokenImage(f"{width} x {height} px is more than {MAX_PIXELS // 10**6} Mpx")
@@ -140,9 +192,9 @@ def _spare_bits(largest: int) -> int:
 
 
 def _explain(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    cut = re.search("truncated|premature|unexpected end|not enough data|eof", text, re.IGNORECASE)
-    return f"truncated: {text}" if cut or isinstance(error, EOFError) else f"cannot be decoded: {text}"
+    cut = re.search("truncated|premature|unexpected end|not enough data|eof", str(error), re.IGNORECASE)
+    ended = cut or isinstance(error, EOFError)
+    return "truncated: its data end too early" if ended else f"cannot be decoded ({type(error).__name__})"
 
 
 class _Quiet:
@@ -172,3 +224,5 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
+_heavy = threading.Lock()
+_unfolding = Budget(MAX_PIXELS)

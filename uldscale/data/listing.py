@@ -1,9 +1,10 @@
 """Which images a run sees: from settings to records, before any image is opened."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +18,7 @@ from uldscale.errors import DataError
 Split = Literal["train", "test"]
 
 _BOXED = ("coco", "celeba", "ls3d", "cat", "pts", "wflw")
+_BEGINNING = r"^(https?://|[a-z][a-z0-9+.-]*://[^/]+/(.*/)?)$"
 
 
 class DataConfig(Settings):
@@ -31,6 +33,9 @@ class DataConfig(Settings):
     """test images, in the same form; not for a data set, whose split is fixed."""
     images: str | None = None
     """folder of the images that a list or COCO file names; by default where that file is, for COCO or images/ there."""
+    allow: tuple[Annotated[str, Field(pattern=_BEGINNING)], ...] = ()
+    """beginnings of URIs elsewhere that a list or COCO file may name: https:// (public addresses), or one with a server or bucket, as
+    s3://faces/ or http://10.0.0.5:8000/photos/."""
     size: int = Field(128, ge=32, multiple_of=8)
     """side in pixels of the square crop that the backbone sees."""
     roi: RoiConfig = RoiConfig()
@@ -56,6 +61,8 @@ class DataConfig(Settings):
             )
         if self.images is not None and self.kind not in ("list", "coco"):
             raise ValueError(f"data.images has no meaning for data.kind {self.kind!r}; leave it out")
+        if self.allow and self.kind not in ("list", "coco"):
+            raise ValueError(f"data.allow has no meaning for data.kind {self.kind!r}; leave it out")
         return self
 
 
@@ -76,6 +83,12 @@ def list_records(config: DataConfig) -> list[tuple[Split, Record]]:
     return sorted(listed, key=lambda item: item[1].id)
 
 
+def servers_of(config: DataConfig) -> list[str]:
+    """URIs of the web servers that the settings name themselves, which may have inside addresses."""
+    places = [str(place) for place in (config.train, config.test, config.images, *config.allow)]
+    return sorted(place for place in places if re.match(r"https?://[^/]", place))
+
+
 def _sources(config: DataConfig) -> dict[Split, list[Record]]:
     found: dict[Split, list[Record]] = {"train": _source(config, config.train, 0)}
     if config.test is not None:
@@ -90,9 +103,9 @@ def _source(config: DataConfig, place: str | int, first_seed: int) -> list[Recor
         case "glob":
             return sources.from_glob(str(place))
         case "list":
-            return sources.from_list(str(place), config.images)
+            return sources.from_list(str(place), config.images, config.allow)
         case "coco":
-            return annotations.read_coco(str(place), config.images)
+            return annotations.read_coco(str(place), config.images, config.allow)
     return sources.from_faces3d(int(place), first_seed, config.size, config.max_yaw)
 
 

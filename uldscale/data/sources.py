@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import fsspec
 import numpy as np
@@ -65,20 +66,21 @@ def from_glob(pattern: str) -> list[Record]:
     return _records(_uri(pattern, base), _images(found, f"pattern {pattern!r}"))
 
 
-def from_list(path: str, images: str | None) -> list[Record]:
-    """The images named in a text file, one path a line, relative to `images` or else to the file's own folder."""
+def from_list(path: str, images: str | None, allow: Sequence[str] = ()) -> list[Record]:
+    """The images named in a text file, one path a line, below `images` or else the file's own folder; see `locate`."""
     lines = [(i, line.strip()) for i, line in enumerate(read_text(path).splitlines(), 1)]
-    first: dict[str, int] = {}
+    root, first, places = images or os.path.dirname(path) or ".", dict[str, int](), dict[str, str]()
     for number, name in lines:
         if not name or name.startswith("#"):
             continue
         name = name if "://" in name else posixpath.normpath(name)
         if name in first:
             raise DataError(f"{path} line {number}: {name!r} is on line {first[name]} already; remove one")
-        first[name] = number
+        first[name], places[name] = number, locate(root, name, f"{path} line {number}", allow)
     if not first:
         raise DataError(f"{path} names no image; wanted one path a line")
-    return _records(images or os.path.dirname(path) or ".", list(first))
+    names = sorted(places)
+    return [Record(id, places[name]) for id, name in zip(ids_of(names), names, strict=True)]
 
 
 def from_faces3d(count: int, first_seed: int, size: int, max_yaw: float) -> list[Record]:
@@ -105,11 +107,34 @@ def read_text(path: str) -> str:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
 
 
-def locate(root: str, name: str) -> str:
-    """Place of a file named in a list: `name` itself when it is absolute, else below `root`."""
-    if "://" in name or name.startswith("/"):
+def locate(root: str, name: str, source: str, allow: Sequence[str] | None = None) -> str:
+    """Place of an image that a file names: below `root`, or elsewhere if its URI begins like one of `allow`.
+
+    `name` is relative to `root`, or whole. Names are judged, not what they lead to: a link below `root` is followed, since nobody can
+    make one there but the owner of the folder, and large data sets are often links into a cache. Raises DataError that names
+    `source`, where the name stands, for any other place, for .. that leads out of `root`, and for chains of fsspec (::).
+    """
+    base = root.rstrip("/") if "://" in root else os.path.abspath(os.path.expanduser(root))
+    place = _place(base, name)
+    below = place.startswith(f"{base.rstrip('/')}/")
+    if (below or place.startswith(tuple(allow or ()))) and not _leads_away(place.removeprefix(base), place):
+        return place
+    more = "" if allow is None else f", or a URI that begins like one of data.allow = {list(allow)}"
+    advice = "" if allow is None else "; set data.images to the folder of all images, or data.allow"
+    raise DataError(f"{source}: {name!r:.80} is not below {root!r}; wanted a file there{more}{advice}")
+
+
+def _place(base: str, name: str) -> str:
+    if "://" in name or (name.startswith("/") and "://" in base):
         return name
-    return files.join(os.path.abspath(root) if "://" not in root else root, name)
+    return (
+        files.join(base, posixpath.normpath(name)) if "://" in base else posixpath.normpath(posixpath.join(base, name))
+    )
+
+
+def _leads_away(name: str, place: str) -> bool:
+    """Whether a URI means another place than it says; servers decode %2e, and local names are free to have :: and %."""
+    return "://" in place and ("::" in name or ".." in unquote(name).split("/"))
 
 
 def ids_of(names: Sequence[str]) -> list[str]:
@@ -122,7 +147,7 @@ def ids_of(names: Sequence[str]) -> list[str]:
 
 def _records(root: str, names: Sequence[str]) -> list[Record]:
     names = sorted(names)
-    return [Record(id, locate(root, name)) for id, name in zip(ids_of(names), names, strict=True)]
+    return [Record(id, locate(root, name, root)) for id, name in zip(ids_of(names), names, strict=True)]
 
 
 def _filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -38,7 +38,12 @@ def _read_split(root: str, split: str) -> list[Record]:
         raise DataError(f"{path}: {counts}, but aflw_{split}_images.txt names {len(names)}; get both files anew")
     images, ids = files.join(root, "output"), ids_with_repeats(names)
     return [
-        _annotated(Record(ids[i], locate(images, name)), points[i, :, ::-1], sizes[i, ::-1], f"{path} row {i + 1}")
+        _annotated(
+            Record(ids[i], locate(images, name, f"aflw_{split}_images.txt")),
+            points[i, :, ::-1],
+            sizes[i, ::-1],
+            f"{path} row {i + 1}",
+        )
         for i, name in enumerate(names)
     ]
 

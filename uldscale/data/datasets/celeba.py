@@ -69,7 +69,7 @@ class _Source:
         )
 
     def record(self, id: str, name: str) -> Record:
-        uri = locate(self.images, name)
+        uri = locate(self.images, name, self.path)
         try:
             points = self._points(name) if name in self.annotated else None
             return Record(id, uri, landmarks=points, box=self._box(name), extent=self.extent)

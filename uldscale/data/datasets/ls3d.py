@@ -52,7 +52,7 @@ def _images(folder: str) -> list[str]:
 def _turned(root: str, part: str, name: str) -> Record:
     """A face of 300W-LP."""
     stem = posixpath.splitext(name)[0]
-    record = Record(f"{part}/{stem}", locate(root, f"{part}/{name}"))
+    record = Record(f"{part}/{stem}", locate(root, f"{part}/{name}", root))
     record = annotate(record, _read_mat, files.join(root, "landmarks", part, f"{stem}_pts.mat"))
     pose = files.join(root, part, f"{stem}.mat")
     try:

@@ -36,7 +36,7 @@ def _read_list(root: str, split: str, images: str) -> list[Record]:
             raise DataError(f"{path} line {number}: {got}: 98 points, a box, 6 attributes and the image")
     ids = ids_with_repeats([words[-1] for _, words in lines])
     return [
-        _parse(id, locate(images, words[-1]), words, f"{path} line {number}")
+        _parse(id, locate(images, words[-1], f"{path} line {number}"), words, f"{path} line {number}")
         for id, (number, words) in zip(ids, lines, strict=True)
     ]
 
