@@ -12,7 +12,7 @@ def batch_rows(num_rows: int, batch: int, step: int, seed: int) -> Integers:
 
 
 def balanced_rows(labels: Integers, batch: int, step: int, seed: int) -> Integers:
-    return Balanced(np.arange(len(labels)), labels, seed).draw(batch, step)
+    return Balanced(np.arange(len(labels)), labels, 3, seed).draw(batch, step)
 
 
 SIZES = [(1, 1), (1, 5), (7, 2), (10, 5), (10, 10), (13, 4), (64, 48), (5, 12)]
@@ -47,7 +47,7 @@ def test_any_step_is_computed_without_the_steps_before() -> None:
 def test_rows_are_those_that_were_given() -> None:
     rows = np.array([3, 8, 9, 200])
     assert sorted(Shuffled(rows, 5, 0).draw(4, 7)) == rows.tolist()
-    assert set(Balanced(rows, np.array([0, 1, 0, -1]), 0).draw(8, 7)) == {3, 9}
+    assert set(Balanced(rows, np.array([0, 1, 0, -1]), 5, 0).draw(8, 7)) == {3, 9}
 
 
 def test_an_epoch_goes_through_windows_of_shards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +137,66 @@ def test_no_image_is_paired_with_itself() -> None:
     for step in range(200):
         pairs = balanced_rows(LABELS, 8, step, 0).reshape(-1, 2)
         assert (pairs[:, 0] != pairs[:, 1]).all()
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> tuple[Balanced, Integers]:
+    """A source of 1,200 rows in 40 shards, 4 at a time, and their labels, of which one is rare, and one is that of a pair."""
+    monkeypatch.setattr(sampling, "SHARDS_AT_A_TIME", 4)
+    labels = np.random.default_rng(0).choice(4, 1200, p=[0.5, 0.3, 0.16, 0.04])
+    labels[[3, 700]] = 9
+    return Balanced(np.arange(1200), labels, 30, 0), labels
+
+
+PASS = 120
+"""Rounds in which 1,200 rows are drawn, of 5 labels in pairs."""
+
+
+def test_labels_go_through_windows_of_shards_together(windows: tuple[Balanced, Integers]) -> None:
+    source, labels = windows
+    for start in range(0, 3 * PASS, PASS // 10):
+        rows = source.draw(10 * PASS // 10, start // (PASS // 10))
+        near = np.unique(rows[labels[rows] < 3] // 30)
+        assert len(near) <= 3 * 4, "a tenth of a pass is a tenth of the shards, and a bit"
+    whole = np.concatenate([source.draw(10, step) for step in range(PASS)])
+    assert len(np.unique(whole // 30)) == 40
+
+
+def test_windows_change_no_share(windows: tuple[Balanced, Integers]) -> None:
+    source, labels = windows
+    rows = np.concatenate([source.draw(10, step) for step in range(7 * PASS)])
+    np.testing.assert_array_equal(np.bincount(labels[rows])[[0, 1, 2, 3, 9]], 7 * PASS * 2)
+    drawn = np.bincount(rows, minlength=1200)
+    for label in np.unique(labels):
+        assert np.ptp(drawn[labels == label]) <= 1
+
+
+def test_windows_pair_nobody_with_itself(windows: tuple[Balanced, Integers]) -> None:
+    source, labels = windows
+    pairs = np.concatenate([source.draw(10, step) for step in range(7 * PASS)]).reshape(-1, 2)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    assert (labels[pairs[:, 0]] == labels[pairs[:, 1]]).all()
+    triples = np.stack([source.draw(11, step)[:3] for step in range(PASS)])
+    assert all(len(set(triple)) == 3 for triple in triples.tolist() if labels[triple[0]] != 9)
+
+
+def test_a_step_in_a_window_is_computed_without_the_steps_before(windows: tuple[Balanced, Integers]) -> None:
+    source, labels = windows
+    other = Balanced(np.arange(1200), labels, 30, 0)
+    for step in (1000, 3, 130, 1):
+        np.testing.assert_array_equal(source.draw(12, step), other.draw(12, step))
+    assert len({tuple(np.sort(source.draw(10, step * PASS))) for step in range(10)}) == 10
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [3, 2], [2, 500], [3, 16, 500], [31, 33, 1000]])
+@pytest.mark.parametrize("shard_rows", [1, 7])
+def test_pairs_of_labels_of_any_size(monkeypatch: pytest.MonkeyPatch, sizes: list[int], shard_rows: int) -> None:
+    monkeypatch.setattr(sampling, "SHARDS_AT_A_TIME", 2)
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    source = Balanced(np.arange(len(labels)), labels, shard_rows, 3)
+    pairs = np.concatenate([source.draw(2, step) for step in range(3000)]).reshape(-1, 2)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    assert (labels[pairs[:, 0]] == labels[pairs[:, 1]]).all()
 
 
 def test_balanced_batches_differ_by_step_and_seed() -> None:
