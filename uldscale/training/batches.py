@@ -109,7 +109,7 @@ class Batches:
             return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
-            return Balanced(labelled, labels.poses[labelled], seed)
+            return Balanced(labelled, labels.poses[labelled], self._shard_rows, seed)
         return Shuffled(labelled, self._shard_rows, seed)
 
     def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: Labels | None) -> Batch:
