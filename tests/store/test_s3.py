@@ -16,9 +16,11 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import tensorstore as ts
 from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
+from uldscale.runtime.cache import CacheConfig
 from uldscale.store import arrays, places
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -303,6 +305,85 @@ def test_info_counts_the_objects(server: Server, root: str, fill: Fill, spec: St
     assert info["missing_shards"] == [1]
     assert info["objects"] == len(server.objects(root)) + 2
     assert info["stored_bytes"] is None
+
+
+# The cache of a node
+
+
+def fetched() -> int:
+    """Bytes that TensorStore has read of buckets so far."""
+    (metric,) = ts.experimental_collect_matching_metrics("/tensorstore/kvstore/s3/bytes_read")
+    return int(metric["values"][0]["value"])
+
+
+def everything(root: str, cache: CacheConfig | None) -> dict[str, NDArray[Any]]:
+    """All samples of a store, by a reader of its own."""
+    store = FeatureStore.open(root, cache)
+    rows, views = np.divmod(np.arange(store.spec.num_rows * store.spec.num_views), store.spec.num_views)
+    return FeatureReader(store).read(rows, views)
+
+
+def assert_equal(maps: dict[str, NDArray[Any]], wanted: dict[str, NDArray[Any]]) -> None:
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(maps[name], values)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> CacheConfig:
+    return CacheConfig(folder=str(tmp_path / "cache"), gib=1)
+
+
+def test_what_a_node_has_fetched_it_does_not_fetch_again(
+    root: str, fill: Fill, spec: StoreSpec, cache: CacheConfig
+) -> None:
+    fill(root, spec)
+    wanted = everything(root, None)
+    before = fetched()
+    assert_equal(everything(root, cache), wanted)
+    first = fetched() - before
+    assert_equal(everything(root, cache), wanted)
+    second = fetched() - before - first
+    assert first > spec.num_rows * spec.row_bytes
+    assert second < first - spec.num_rows * spec.row_bytes
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_a_disk_has_spoiled_is_fetched_again(
+    root: str, fill: Fill, spec: StoreSpec, cache: CacheConfig, damage: str
+) -> None:
+    fill(root, spec)
+    wanted = everything(root, cache)
+    for path in Path(cache.folder).glob("*.r*"):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert_equal(everything(root, cache), wanted)
+
+
+def test_a_shard_that_was_written_anew_is_not_taken_from_the_cache(
+    root: str, fill: Fill, spec: StoreSpec, write: Write, cache: CacheConfig
+) -> None:
+    store = fill(root, spec)
+    before = everything(root, cache)
+    write(store, 1, attempt="4", seed=1)
+    after = everything(root, cache)
+    assert (after["r08"] != before["r08"]).any()
+    assert_equal(after, everything(root, None))
+
+
+def test_damage_in_the_bucket_does_not_get_into_the_cache(
+    server: Server, root: str, fill: Fill, spec: StoreSpec, cache: CacheConfig
+) -> None:
+    fill(root, spec)
+    key = next(key for key in server.objects(root) if key.startswith("r16/c.1."))
+    body = DAMAGES["first byte"](server.objects(root)[key])
+    server.client.put_object(Bucket=root.split("/")[2], Key=f"some/store/{key}", Body=body)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            everything(root, cache)
+
+
+def test_a_local_store_needs_no_cache(whole: Path, cache: CacheConfig) -> None:
+    everything(str(whole), cache)
+    assert not Path(cache.folder).exists()
 
 
 # Servers and buckets that are not there

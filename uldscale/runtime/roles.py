@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from uldscale.config import Settings
 from uldscale.runtime import environment, telemetry
+from uldscale.runtime.cache import CacheConfig
 
 LABEL = "uldscale.role"
 """Label of the nodes of a role; see `Role.node`."""
@@ -113,6 +114,8 @@ class RuntimeConfig(Settings):
     relabel: Role = Role()
     locate: Team | None = None
     """None: the process that leads the run finds landmarks itself, one image after the other."""
+    cache: CacheConfig | None = None
+    """Where each node keeps the features that its processes have read from a bucket; None: nowhere."""
     deadline_seconds: float = Field(default=3600.0, gt=0)
     """An actor that takes longer than this over one item, or over its setup, is killed and replaced."""
     wait_seconds: float = Field(default=3600.0, gt=0)

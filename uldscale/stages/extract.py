@@ -46,7 +46,7 @@ def extract(
     """Fill the store with what it lacks. Raises StoreError for another run's store, IncompleteError when shards stay undone."""
     outline = Backbone.outline(config.features.backbone)
     spec = store_spec(config, outline, image_size, num_rows=len(index), index=index.fingerprint())
-    store = FeatureStore.open_or_create(store_root(config, run), spec)
+    store = FeatureStore.open_or_create(store_root(config, run), spec, runtime.cache)
     lacks_codec = config.features.codec.kind != "none" and not store.has_codec
     missing = store.missing_shards()
     if lacks_codec or missing:

@@ -16,6 +16,7 @@ from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime.alone import Alone, pool
+from uldscale.runtime.cache import CacheConfig
 from uldscale.runtime.cluster import device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
@@ -43,7 +44,7 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
     gpus = runtime.locate.gpus if runtime.locate else 0.0
     total = len(lacking) * (len(rows) + 2 * len(probed))
     with (
-        pool(Blueprint(store.root, gpus), "locate", runtime) as workers,
+        pool(Blueprint(store.root, store.cache, gpus), "locate", runtime) as workers,
         Progress("locate", total, run.progress) as progress,
     ):
         for method in lacking:
@@ -73,6 +74,7 @@ class Blueprint:
     """Builds a worker in the process that shall work."""
 
     root: str
+    cache: CacheConfig | None
     gpus: float
     """Of that process."""
 
@@ -91,7 +93,7 @@ class Locator:
 
     def setup(self) -> None:
         """Open the store."""
-        self._reader = FeatureReader(FeatureStore.open(self._blueprint.root))
+        self._reader = FeatureReader(FeatureStore.open(self._blueprint.root, self._blueprint.cache))
 
     def process(self, chunk: Chunk) -> list[NDArray[Any]]:
         """The wanted fields of Landmarks."""

@@ -26,6 +26,7 @@ from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime import environment
 from uldscale.runtime.alone import pool
+from uldscale.runtime.cache import CacheConfig
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.locate import MOVED, PREDICTIONS, PROBE
@@ -73,6 +74,7 @@ class Finder:
 
     config: ZeroShotConfig
     root: str
+    cache: CacheConfig | None
     border: float
     centroids: NDArray[np.float32]
     """(K, F)"""
@@ -83,7 +85,7 @@ class Finder:
     ) -> "Finder":
         """With the centroids of the pixels of training images."""
         centroids = _centroids(config, landmarks, index, _Sampler(store, config.seed, border))
-        return cls(config, store.root, border, centroids)
+        return cls(config, store.root, store.cache, border, centroids)
 
     def __call__(self) -> "FinderAtWork":
         return FinderAtWork(self)
@@ -98,7 +100,7 @@ class FinderAtWork:
     def setup(self) -> None:
         """Open the store."""
         finder = self._finder
-        self._sampler = _Sampler(FeatureStore.open(finder.root), finder.config.seed, finder.border)
+        self._sampler = _Sampler(FeatureStore.open(finder.root, finder.cache), finder.config.seed, finder.border)
 
     def process(self, chunk: Chunk) -> list[NDArray[Any]]:
         """Of the fields points (B, K, 2), in unit coordinates, and descriptors (B, K, F) the wanted ones; NaN where missing."""

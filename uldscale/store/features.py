@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uldscale.errors import IncompleteError, StoreError
+from uldscale.runtime.cache import CacheConfig
 from uldscale.store import arrays, bundle, places
 from uldscale.store.identity import read_spec, require_spec
 from uldscale.store.records import Records, attempt_key, commit_key, commit_record, views_of
@@ -32,17 +33,23 @@ _ANEW = "has a damaged codec; remove its folders codec and commits and run the j
 class FeatureStore:
     """A store on disk, from `open` or `open_or_create`. Any number of processes may hold the same one."""
 
-    def __init__(self, root: str, spec: StoreSpec, place: Any, content: dict[str, Any]) -> None:
+    def __init__(
+        self, root: str, spec: StoreSpec, place: Any, content: dict[str, Any], cache: CacheConfig | None = None
+    ) -> None:
         self.root = root
         self.spec = spec
+        self.cache = cache
         self._place = place
         self._content = content
         self._records = Records(root, place)
         self._views = GatheredViews(root, place, self._records, spec.num_shards)
 
     @classmethod
-    def open_or_create(cls, root: str, spec: StoreSpec) -> Self:
-        """The store of a spec, made if it is not there. Raises StoreError when there is one of another spec."""
+    def open_or_create(cls, root: str, spec: StoreSpec, cache: CacheConfig | None = None) -> Self:
+        """The store of a spec, made if it is not there; `cache` as in `open`.
+
+        Raises StoreError when there is one of another spec.
+        """
         place = places.open_root(root)
         with places.speaking_of(root, "cannot become a feature store"):
             arrays.add_document(place, "zarr.json", arrays.group({"uldscale": spec.to_json()}))
@@ -50,15 +57,15 @@ class FeatureStore:
         require_spec(root, place, spec)
         advice = "if the zarr.json of an array is damaged, remove that file and run the job again"
         with places.speaking_of(root, f"cannot become a feature store ({advice})"):
-            return cls(root, spec, place, open_content(place, spec, create=True))
+            return cls(root, spec, place, open_content(place, spec, create=True), cache)
 
     @classmethod
-    def open(cls, root: str) -> Self:
-        """A store that is there. Raises StoreError."""
+    def open(cls, root: str, cache: CacheConfig | None = None) -> Self:
+        """A store that is there; its readers keep in `cache` what they fetch from a bucket. Raises StoreError."""
         place = places.open_root(root)
         spec = read_spec(root, place)
         with places.speaking_of(root, "is not a whole feature store, run the job again"):
-            return cls(root, spec, place, open_content(place, spec))
+            return cls(root, spec, place, open_content(place, spec), cache)
 
     @property
     def has_codec(self) -> bool:

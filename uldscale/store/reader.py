@@ -65,7 +65,7 @@ class FeatureReader:
         self._missing = np.zeros(store.spec.num_shards, bool)
         self._missing[store.missing_shards()] = True
         with places.speaking_of(store.root, "cannot be read"):
-            self._source = open_source(store.root, store.spec)
+            self._source = open_source(store.root, store.spec, store.cache)
 
     def read(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Maps:
         """Maps (B, T, L, C, H, W) of some samples by resolution, in the stored dtype.

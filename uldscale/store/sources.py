@@ -1,14 +1,18 @@
-"""Where samples come from: files on a local disk, or a bucket."""
+"""Where samples come from: files on a local disk, a bucket, or a bucket behind the cache of this node."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
+from uldscale.runtime.cache import Cache, CacheConfig
 from uldscale.store import places
 from uldscale.store.features import open_content
+from uldscale.store.records import Records
 from uldscale.store.shards import ShardFiles
 from uldscale.store.spec import StoreSpec
 
@@ -38,13 +42,35 @@ class Source(Protocol):
         """Begin to fill `maps` with samples; returns futures, whose results raise ValueError for damage, or OSError."""
 
 
-def open_source(root: str, spec: StoreSpec) -> Source:
-    """The source of the store at `root`. Raises ValueError when it is not whole, StoreError when it is not reached."""
+def open_source(root: str, spec: StoreSpec, cache: CacheConfig | None) -> Source:
+    """The source of the store at `root`, behind a cache if it is in a bucket.
+
+    Raises ValueError when the store is not whole, StoreError when it is not reached, ConfigError for a cache out of order.
+    """
     context = places.resources(_RESOURCES)
     place = places.open_root(root, context)
     arrays = open_content(place, spec, context)
     folder = places.local_folder(place)
-    return Bucket(arrays) if folder is None else Files(folder, spec)
+    if folder is not None:
+        return Threads(Files(folder, spec).fill, spec)
+    if cache is None:
+        return Bucket(arrays)
+    return Threads(CachedBucket(arrays, Records(root, place), Cache(cache), spec).fill, spec)
+
+
+class Threads:
+    """A source whose samples are filled in by a function (places in the batch, rows, views, maps), a few at a time."""
+
+    def __init__(self, fill: Callable[[Integers, Integers, Integers, Maps], None], spec: StoreSpec) -> None:
+        self._fill = fill
+        self._samples = max(1, _TASK_BYTES * spec.num_views // spec.row_bytes)
+        self._threads = ThreadPoolExecutor(_THREADS, "read")
+
+    def start(self, rows: Integers, views: Integers, maps: Maps) -> list[Future[None]]:
+        """As a Source; in the order of files, so that the views of an image are read together."""
+        order = np.lexsort((views, rows))
+        parts = np.split(order, range(self._samples, len(order), self._samples))
+        return [self._threads.submit(self._fill, part, rows[part], views[part], maps) for part in parts]
 
 
 class Files:
@@ -52,16 +78,9 @@ class Files:
 
     def __init__(self, folder: str, spec: StoreSpec) -> None:
         self._files = {name: ShardFiles(folder + name, spec, name) for name in spec.resolutions}
-        self._samples = max(1, _TASK_BYTES * spec.num_views // spec.row_bytes)
-        self._threads = ThreadPoolExecutor(_THREADS, "read")
 
-    def start(self, rows: Integers, views: Integers, maps: Maps) -> list[Future[None]]:
-        """As a Source, a few samples to a thread; in the order of files, so that the views of an image are read together."""
-        order = np.lexsort((views, rows))
-        parts = np.split(order, range(self._samples, len(order), self._samples))
-        return [self._threads.submit(self._fill, part, rows[part], views[part], maps) for part in parts]
-
-    def _fill(self, targets: Integers, rows: Integers, views: Integers, maps: Maps) -> None:
+    def fill(self, targets: Integers, rows: Integers, views: Integers, maps: Maps) -> None:
+        """For Threads. Raises ValueError, OSError."""
         for target, row, view in zip(targets.tolist(), rows.tolist(), views.tolist(), strict=True):
             for name, files in self._files.items():
                 files.read(row, view, maps[name][target])
@@ -78,3 +97,39 @@ class Bucket:
         return [
             ts.array(maps[name], copy=False).write(array.vindex[rows, views]) for name, array in self._arrays.items()
         ]
+
+
+class CachedBucket:
+    """A store that TensorStore reaches, behind the cache of this node.
+
+    A file of the cache has the name of a checksum of the shard: a shard that is written anew finds none of the old.
+    """
+
+    def __init__(self, arrays: dict[str, Any], records: Records, cache: Cache, spec: StoreSpec) -> None:
+        self._arrays, self._records, self._cache = arrays, records, cache
+        self._rows, self._views = spec.shard_rows, spec.num_views
+        self._checksum = lru_cache(maxsize=None)(self._read_checksum)
+
+    def fill(self, targets: Integers, rows: Integers, views: Integers, maps: Maps) -> None:
+        """For Threads. Raises ValueError, StoreError, ConfigError."""
+        shards, places = np.divmod(rows, self._rows)
+        pieces = [
+            (self._checksum(shard), place)
+            for shard, place in zip(shards.tolist(), places * self._views + views, strict=True)
+        ]
+        for name, array in self._arrays.items():
+            samples = [
+                (f"{known}.{name}", int(place), maps[name][target])
+                for (known, place), target in zip(pieces, targets, strict=True)
+            ]
+            lacking = [at for at, sample in enumerate(samples) if not self._cache.read(*sample)]
+            fetched = array.vindex[rows[lacking], views[lacking]].read().result() if lacking else []
+            for at, found in zip(lacking, fetched, strict=True):
+                samples[at][2][...] = found
+                self._cache.write(*samples[at])
+
+    def _read_checksum(self, shard: int) -> str:
+        record = self._records.commit(shard)
+        if record is None:
+            raise ValueError(f"shard {shard} has lost its record")
+        return str(record["checksum"])
