@@ -106,6 +106,6 @@ class Pipeline:
 
     def store(self) -> FeatureStore:
         """The complete feature store of this run."""
-        store = FeatureStore.open(store_root(self.job.extract, self.run))
+        store = FeatureStore.open(store_root(self.job.extract, self.run), self.job.runtime.cache)
         store.require_complete()
         return store
