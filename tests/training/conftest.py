@@ -69,6 +69,11 @@ def make_store(root: str) -> FeatureStore:
     return store
 
 
+@pytest.fixture
+def config() -> TrainConfig:
+    return CONFIG
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return make_store(str(tmp_path_factory.mktemp("features") / "store.zarr"))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from conftest import CONFIG, ROWS
 
 from uldscale import labels
 from uldscale.diffusion.extractor import FeatureConfig
@@ -23,7 +22,7 @@ from uldscale.training.description import Keypoints
 from uldscale.training.labelling import Labelling
 from uldscale.training.loop import Training
 from uldscale.training.sample import sample
-from uldscale.training.schedule import Stage
+from uldscale.training.schedule import Stage, TrainConfig
 
 labels.LEAST_BLOCK = 4
 
@@ -31,8 +30,8 @@ labels.LEAST_BLOCK = 4
 class Together:
     """Fits as the service does, with the processes of a group in place of an actor."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._relabeller, self._labels = Relabeller(CONFIG.clusters, run, seed=0), run.labels
+    def __init__(self, config: TrainConfig, run: RunFolder) -> None:
+        self._relabeller, self._labels = Relabeller(config.clusters, run, seed=0), run.labels
 
     def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> Labelling:
         parts: list[Any] = [None] * world_size()
@@ -45,12 +44,17 @@ class Together:
         return Labelling.from_arrays(labels.read_labelling(self._labels, number))
 
 
-def on_rank(own: int, world: int, root: str, folder: str) -> None:
+def on_rank(own: int, world: int, root: str, folder: str, settings: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=own, world_size=world)
-    run = RunFolder(f"{folder}/{world}")
+    run, config, store = (
+        RunFolder(f"{folder}/{world}"),
+        TrainConfig.model_validate_json(settings),
+        FeatureStore.open(root),
+    )
+    rows = store.spec.num_rows
     training = Training(
-        CONFIG, FeatureConfig(), run, FeatureStore.open(root), np.arange(ROWS - 2), np.linspace(-80, 80, ROWS), Together(run), 0.1,
+        config, FeatureConfig(), run, store, np.arange(rows - 2), np.linspace(-80, 80, rows), Together(config, run), 0.1,
         torch.device("cpu"),
     )  # fmt: skip
     training.network.eval()
@@ -62,11 +66,12 @@ def on_rank(own: int, world: int, root: str, folder: str) -> None:
 
 
 def test_any_number_of_ranks_makes_the_same_labels(
-    store: FeatureStore, content: Callable[[str], dict[str, bytes]], tmp_path: Path
+    store: FeatureStore, config: TrainConfig, content: Callable[[str], dict[str, bytes]], tmp_path: Path
 ) -> None:
     """Four have more than there are blocks of rows."""
     for world in (1, 2, 4):
-        commands = [[sys.executable, __file__, str(own), str(world), store.root, str(tmp_path)] for own in range(world)]
+        given = [str(world), store.root, str(tmp_path), config.model_dump_json()]
+        commands = [[sys.executable, __file__, str(own), *given] for own in range(world)]
         ranks = [subprocess.Popen(command) for command in commands]
         assert [process.wait(300) for process in ranks] == [0] * world
     one = content(str(tmp_path / "1/labels"))
@@ -107,4 +112,4 @@ def test_a_sample_hangs_on_rows_alone(keypoints: Keypoints) -> None:
 
 
 if __name__ == "__main__":
-    on_rank(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    on_rank(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
