@@ -2,7 +2,7 @@
 
 A shard file (codec sharding_indexed) holds the inner chunks, each with its crc32c behind it, and at its end the index:
 offset and size of each chunk, and a crc32c. TensorStore reads the same, but with copies and hops between threads that
-take 3.5 times the processor's time of this (0.9 instead of 0.25 s a GB on one machine: benchmarks/store_read.py).
+take 3.7 times the processor's time of this (1.75 instead of 0.47 s a GB on a busy machine: benchmarks/store_read.py).
 
 Law: what comes out is what was written, or ValueError.
 """
