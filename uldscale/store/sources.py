@@ -27,12 +27,19 @@ _THREADS = 16
 """Reads of local files in flight; a disk gives more to many than to one."""
 
 _TASK_BYTES = 2**20
-"""What a thread reads at a time, at least: handing it over takes 30 microseconds."""
+"""What a thread reads of local files at a time, at least: handing it over takes 30 microseconds."""
+
+_FETCH_BYTES = 16 * 2**20
+"""What a thread fetches of a bucket at a time."""
 
 Integers = NDArray[np.int64]
 
 Maps = dict[str, NDArray[Any]]
 """Maps (B, T, L, C, H, W) by resolution."""
+
+
+_Piece = tuple[str, int, int, int]
+"""Of a sample: its shard's checksum, its place there, its place in the batch, and that among the samples of a thread."""
 
 
 class Source(Protocol):
@@ -52,18 +59,19 @@ def open_source(root: str, spec: StoreSpec, cache: CacheConfig | None) -> Source
     arrays = open_content(place, spec, context)
     folder = places.local_folder(place)
     if folder is not None:
-        return Threads(Files(folder, spec).fill, spec)
+        return Threads(Files(folder, spec).fill, _TASK_BYTES * spec.num_views // spec.row_bytes)
     if cache is None:
         return Bucket(arrays)
-    return Threads(CachedBucket(arrays, Records(root, place), Cache(cache), spec).fill, spec)
+    cached = CachedBucket(arrays, Records(root, place), Cache(cache), spec)
+    return Threads(cached.fill, _FETCH_BYTES * spec.num_views // spec.row_bytes)
 
 
 class Threads:
     """A source whose samples are filled in by a function (places in the batch, rows, views, maps), a few at a time."""
 
-    def __init__(self, fill: Callable[[Integers, Integers, Integers, Maps], None], spec: StoreSpec) -> None:
-        self._fill = fill
-        self._samples = max(1, _TASK_BYTES * spec.num_views // spec.row_bytes)
+    def __init__(self, fill: Callable[[Integers, Integers, Integers, Maps], None], samples: int) -> None:
+        """`samples`: how many a thread fills at a time."""
+        self._fill, self._samples = fill, max(1, samples)
         self._threads = ThreadPoolExecutor(_THREADS, "read")
 
     def start(self, rows: Integers, views: Integers, maps: Maps) -> list[Future[None]]:
@@ -113,20 +121,26 @@ class CachedBucket:
     def fill(self, targets: Integers, rows: Integers, views: Integers, maps: Maps) -> None:
         """For Threads. Raises ValueError, StoreError, ConfigError."""
         shards, places = np.divmod(rows, self._rows)
-        pieces = [
-            (self._checksum(shard), place)
-            for shard, place in zip(shards.tolist(), places * self._views + views, strict=True)
-        ]
-        for name, array in self._arrays.items():
-            samples = [
-                (f"{known}.{name}", int(place), maps[name][target])
-                for (known, place), target in zip(pieces, targets, strict=True)
-            ]
-            lacking = [at for at, sample in enumerate(samples) if not self._cache.read(*sample)]
-            fetched = array.vindex[rows[lacking], views[lacking]].read().result() if lacking else []
-            for at, found in zip(lacking, fetched, strict=True):
-                samples[at][2][...] = found
-                self._cache.write(*samples[at])
+        checksums = [self._checksum(shard) for shard in shards.tolist()]
+        pieces = list(
+            zip(checksums, (places * self._views + views).tolist(), targets.tolist(), range(len(rows)), strict=True)
+        )
+        lacking = {name: [piece for piece in pieces if not self._recall(name, piece, maps)] for name in maps}
+        # All are on their way before the first is waited for; TensorStore fetches views that are side by side at once.
+        fetched = {name: self._fetch(name, [at for *_, at in found], rows, views) for name, found in lacking.items()}
+        for name, found in lacking.items():
+            for (checksum, place, target, _), values in zip(
+                found, fetched[name].result() if found else [], strict=True
+            ):
+                maps[name][target] = values
+                self._cache.write(f"{checksum}.{name}", place, maps[name][target])
+
+    def _recall(self, name: str, piece: _Piece, maps: Maps) -> bool:
+        checksum, place, target, _ = piece
+        return self._cache.read(f"{checksum}.{name}", place, maps[name][target])
+
+    def _fetch(self, name: str, samples: list[int], rows: Integers, views: Integers) -> Any:
+        return self._arrays[name].vindex[rows[samples], views[samples]].read() if samples else None
 
     def _read_checksum(self, shard: int) -> str:
         record = self._records.commit(shard)
