@@ -17,7 +17,7 @@ stop_spinning()
 
 WITH_RAY = (
     "tests/runtime/",
-    *(f"tests/stages/test_{name}.py" for name in ("interruption", "many_nodes", "relabel")),
+    *(f"tests/stages/test_{name}.py" for name in ("interruption", "relabel")),
 )
 """Tests with a Ray that a clock hurries, by their places: one after the other, since its processes are more than enough for two cores."""
 

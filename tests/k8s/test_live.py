@@ -97,8 +97,8 @@ def saved_at_once(root: Path, job: dict[str, Any]) -> bool:
 
 
 def require_same(root: Path, job: dict[str, Any], folder: Path, content: Callable[[str], dict[str, bytes]]) -> None:
-    """Store and methods of a run are those of one that nobody disturbed, in one process."""
-    pipeline = Pipeline(Job.model_validate({**job, "output": str(folder)}))
+    """Store and methods of a run are those of one that nobody disturbed, in one process with as many threads."""
+    pipeline = Pipeline(Job.model_validate({**job, "output": str(folder), "runtime": {**ROLES, "ray": False}}))
     pipeline.extract()
     pipeline.train()
     pipeline.evaluate()
