@@ -1,6 +1,8 @@
 """A job: everything that a run is, from one YAML file."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from uldscale import config
 from uldscale.config import Settings
@@ -24,6 +26,19 @@ class Job(Settings):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_batch(cls, settings: Any) -> Any:
+        """`train.batch_per_worker` said as `train.batch`: with another number of workers it would be another run."""
+        train = settings.get("train") if isinstance(settings, dict) else None
+        if not isinstance(train, dict) or "batch_per_worker" not in train:
+            return settings
+        if "batch" in train:
+            raise ValueError("train.batch and train.batch_per_worker say the same thing; give one of them")
+        workers = RuntimeConfig.model_validate(settings.get("runtime", {})).train.count
+        others = {name: value for name, value in train.items() if name != "batch_per_worker"}
+        return {**settings, "train": {**others, "batch": train["batch_per_worker"] * workers}}
 
     @property
     def root(self) -> str:

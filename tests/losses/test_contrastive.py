@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uldscale.losses.contrastive import Negatives, Policy, descriptor_loss, latent_loss
+from uldscale.losses.contrastive import Negatives, Policy, Total, descriptor_loss, latent_loss
 
 
 def batch(n: int = 24) -> dict[str, Tensor]:
@@ -44,6 +44,34 @@ def plain_loss(data: dict[str, Tensor], policy: Policy, squared: bool, negatives
 def test_equals_the_equation_pair_by_pair(negatives: Negatives, policy: Policy, squared: bool) -> None:
     loss = descriptor_loss(**batch(), min_distance=0.3, policy=policy, squared=squared, negatives=negatives)
     assert math.isclose(loss.item(), plain_loss(batch(), policy, squared, negatives), abs_tol=1e-4)
+
+
+@pytest.mark.parametrize("negatives", ["all", "near"])
+def test_parts_add_up_to_the_whole(negatives: Negatives) -> None:
+    """Of processes that have some rows each, and know how many pairs there are in all."""
+    whole = batch()
+    whole["labels"][5] = -1
+    codes, poses = whole["descriptors"], whole["labels"].clamp_min(0)
+    parts = [slice(0, 7), slice(7, 7), slice(7, 24)]
+    counts: list[Tensor] = []
+
+    def count(pairs: Tensor) -> Tensor:
+        counts.append(pairs)
+        return pairs
+
+    def given(*totals: Tensor) -> Total:
+        left = list(totals)
+        return lambda pairs: left.pop(0)
+
+    def loss(own: slice, total: Total) -> Tensor:
+        first = descriptor_loss(**whole, min_distance=0.3, negatives=negatives, own=own, total=total)
+        return torch.stack([first, latent_loss(codes, poses, negatives=negatives, own=own, total=total)])
+
+    for part in parts:
+        loss(part, count)
+    first, second = (torch.stack(counts[kind::2]).sum(0) for kind in range(2))
+    added = sum(loss(part, given(first, second)) for part in parts)
+    torch.testing.assert_close(added, loss(slice(None), lambda pairs: pairs))
 
 
 def test_two_that_are_near_are_heard_among_many_that_are_far() -> None:

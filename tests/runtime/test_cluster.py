@@ -120,8 +120,8 @@ def test_a_process_alone_is_a_world_of_one() -> None:
 def test_gather_puts_the_rows_of_all_ranks_in_rank_order(two_ranks: Any) -> None:
     def collect() -> list[list[int]]:
         return [
-            gather(torch.arange(rank() + 1) + 10 * rank()).tolist(),
-            gather(torch.full((1 - rank(), 2), True)).flatten().tolist(),
+            gather(torch.arange(rank() + 1) + 10 * rank(), [1, 2]).tolist(),
+            gather(torch.full((1 - rank(), 2), True), [1, 0]).flatten().tolist(),
             gather(torch.full((2,), rank(), dtype=torch.int16)).tolist(),
         ]
 
@@ -152,7 +152,7 @@ def test_gradients_averaged_over_ranks_are_those_of_the_whole_batch(two_ranks: A
 def test_a_rank_without_rows_takes_part(two_ranks: Any) -> None:
     def gradient() -> list[float]:
         rows = torch.ones(2 * rank(), 1, requires_grad=True)
-        gather(rows).sum().backward()
+        gather(rows, [0, 2]).sum().backward()
         assert rows.grad is not None
         return rows.grad.flatten().tolist()
 

@@ -25,9 +25,9 @@ from uldscale.training.schedule import TrainConfig
         (("evaluate", "shown"), ["9pt-all"], ConfigError, "68 annotated points have no protocol '9pt-all'"),
         (
             ("runtime", "train"),
-            {"count": 3},
+            {"count": 5},
             ConfigError,
-            "train.batch=4 cannot be shared equally by runtime.train.count=3",
+            "train.batch=4 leaves workers without an image, got runtime.train.count=5",
         ),
     ],
 )
@@ -48,3 +48,14 @@ def test_what_cannot_be_trained(
 def test_a_stage_about_labels_makes_some(stage: str) -> None:
     with pytest.raises(ValueError, match=f"train.{stage}.relabel_every must be given"):
         TrainConfig.model_validate({stage: {"steps": 4, "learning_rate": 1e-3}})
+
+
+def test_a_batch_is_said_as_a_share_of_a_worker(settings: dict[str, Any]) -> None:
+    """It is the batch of the run then, whatever the workers are later."""
+    del settings["train"]["batch"]
+    settings["train"]["batch_per_worker"] = 3
+    settings["runtime"]["train"] = {"count": 4}
+    assert Job.model_validate(settings).train.batch == 12
+    settings["train"]["batch"] = 12
+    with pytest.raises(ValueError, match=r"train.batch and train.batch_per_worker say the same thing"):
+        Job.model_validate(settings)

@@ -1,4 +1,4 @@
-"""Objectives: two ranks give the gradient of one; what is frozen gets none; labelled points follow their view."""
+"""Objectives: three ranks with unequal shares give the gradient of one; what is frozen gets none; labelled points follow their view."""
 
 import subprocess
 import sys
@@ -62,22 +62,22 @@ def gradients(root: str, stage: Stage, rank: int = 0, world: int = 1) -> dict[st
 
 def on_rank(rank: int, root: str, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     averaged = {}
     for stage in Stage:
-        for name, gradient in gradients(root, stage, rank, 2).items():
+        for name, gradient in gradients(root, stage, rank, 3).items():
             torch.distributed.all_reduce(gradient)
-            averaged[f"{stage}/{name}"] = gradient / 2
+            averaged[f"{stage}/{name}"] = gradient / 3
     if rank == 0:
         torch.save(averaged, f"{folder}/gradients.pt")
     torch.distributed.barrier()  # a rank that leaves before the other has read its last sum resets the connection
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_give_the_gradient_of_one(store: FeatureStore, tmp_path: Path) -> None:
-    commands = [[sys.executable, __file__, str(rank), store.root, str(tmp_path)] for rank in range(2)]
+def test_three_ranks_give_the_gradient_of_one(store: FeatureStore, tmp_path: Path) -> None:
+    commands = [[sys.executable, __file__, str(rank), store.root, str(tmp_path)] for rank in range(3)]
     ranks = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(120) for process in ranks] == [0, 0]
+    assert [process.wait(120) for process in ranks] == [0, 0, 0]
     averaged = torch.load(tmp_path / "gradients.pt", weights_only=True)
     for stage in Stage:
         alone = gradients(store.root, stage)

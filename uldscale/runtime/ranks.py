@@ -1,5 +1,9 @@
-"""The process group of the training workers: who this rank is, and rows of all ranks in one tensor."""
+"""The process group of the training workers: who this rank is, and rows of all ranks in one tensor.
 
+Law: nothing here reads a tensor, which would wait for a GPU.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,18 +32,29 @@ def barrier() -> None:
             torch.distributed.barrier()
 
 
-def gather(tensor: torch.Tensor) -> torch.Tensor:
+def gather(tensor: torch.Tensor, counts: Sequence[int] | None = None) -> torch.Tensor:
     """Rows of all ranks, in rank order: (n_rank, ...) to (sum of n_rank, ...). Every rank must call it.
 
-    Differentiable: the gradient of a row is the sum of its gradients over the ranks. So when every rank computes the
-    same loss of the gathered rows and gradients are then averaged over ranks, the result is the gradient that one
-    process gets from the whole batch.
+    `counts` are the n_rank of all ranks; None: all have as many as this one.
+
+    Differentiable: the gradient of a row is the sum of its gradients over the ranks. So when the losses of the ranks add up to
+    the loss of the whole batch, the sum of their gradients is the gradient that one process gets from it.
     """
     if world_size() == 1:
         return tensor
     with WAITED.of("gather"):
-        gathered: torch.Tensor = _Gather.apply(tensor, _counts(tensor))  # type: ignore[no-untyped-call]
+        rows = counts or [len(tensor)] * world_size()
+        gathered: torch.Tensor = _Gather.apply(tensor, rows)  # type: ignore[no-untyped-call]
     return gathered
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum over all ranks, without a gradient. Every rank must call it."""
+    added = tensor.detach().clone()
+    if world_size() > 1:
+        with WAITED.of("gather"):
+            torch.distributed.all_reduce(added)
+    return added
 
 
 def of_first(number: int) -> int:
@@ -48,16 +63,9 @@ def of_first(number: int) -> int:
     return int(gather(torch.tensor([number], device="cuda" if on_gpu else "cpu"))[0])
 
 
-def _counts(tensor: torch.Tensor) -> list[int]:
-    counts = torch.empty(world_size(), dtype=torch.int64, device=tensor.device)
-    own = torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device)
-    torch.distributed.all_gather_into_tensor(counts, own)
-    return [int(count) for count in counts]
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    def forward(context: Any, tensor: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
         context.counts = counts
         # Collectives want equal shapes, while ranks may differ in rows; and gloo knows few types, but bytes are bytes.
         padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))

@@ -78,9 +78,9 @@ def require_trainable(config: TrainConfig, images: int, views: int, workers: int
             )
     if views < 2:
         raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
-    if config.batch % workers:
+    if config.batch < workers:
         raise ConfigError(
-            f"train.batch={config.batch} cannot be shared equally by runtime.train.count={workers}; make it a multiple"
+            f"train.batch={config.batch} leaves workers without an image, got runtime.train.count={workers}; raise it or take fewer"
         )
 
 

@@ -7,7 +7,7 @@ B images of this rank's share, V views, K landmarks.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Batch:
     """(B,) pose of each image, 0 without labels."""
     noise: Tensor
     """(B, Z) standard normal numbers for the pose VAE."""
+    images: tuple[int, ...]
+    """B of every rank."""
 
     @property
     def nbytes(self) -> int:
@@ -48,8 +50,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         features = {name: maps.to(device, non_blocking=True) for name, maps in self.features.items()}
-        others = (self.matrices, self.points, self.poses, self.noise)
-        return Batch(features, *(values.to(device) for values in others))
+        others = {name: getattr(self, name).to(device) for name in ("matrices", "points", "poses", "noise")}
+        return replace(self, features=features, **others)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Batches:
         self._matrices = store.views()
         self._rows, self._batch, self._latent = rows, batch, latent
         self._seed, self._rank, self._world = seed, rank, world
+        self._images = tuple(len(share(np.arange(batch), each, world)) for each in range(world))
 
     def __call__(self, stage: Stage, steps: range, labels: Labels | None) -> Iterator[Batch]:
         """The batches of some steps of a stage, read ahead."""
@@ -122,6 +125,7 @@ class Batches:
             points=torch.from_numpy(points),
             poses=torch.from_numpy(poses),
             noise=torch.from_numpy(draw.noise),
+            images=self._images,
         )
 
 

@@ -1,10 +1,12 @@
 """What each stage minimises (paper, Sections 3.2 and 3.3), as modules that turn a batch into named losses.
 
-Law: every loss is a mean over images, or is formed over the points of all ranks, so that averaging the gradients of several workers
-gives the gradient of one worker with the whole batch.
+Law: averaging the losses of several workers, or their gradients, gives those of one worker with the whole batch. So a mean over
+images weighs a rank by its share of them, and a rank's part of a sum over pairs counts as often as there are ranks.
 
 B images of this rank in two views, K landmarks, D descriptor size, G grid side.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from uldscale.losses.silk import silk_loss
 from uldscale.models.keypoints import sample
 from uldscale.models.network import Network, Outputs
 from uldscale.models.views import apply
-from uldscale.runtime.ranks import gather
+from uldscale.runtime.ranks import gather, rank, total, world_size
 from uldscale.training.batches import Batch
 from uldscale.training.schedule import LossConfig, Stage
 
@@ -58,7 +60,8 @@ class Objective(nn.Module):
         silk = silk_loss(
             descriptors_a, descriptors_b, logits_a, logits_b, between, temperature=self._config.temperature
         )
-        return {"loss": silk.descriptor + silk.detector, "descriptor": silk.descriptor, "detector": silk.detector}
+        descriptor, detector = (_weight(batch) * part for part in silk)
+        return {"loss": descriptor + detector, "descriptor": descriptor, "detector": detector}
 
     def _self_training(self, batch: Batch, outputs: Outputs) -> Losses:
         """D-ULD and Mallis(D): heatmaps of the pseudo-labels for the detector, Eq. 4 for the descriptors."""
@@ -85,14 +88,10 @@ class Objective(nn.Module):
         mean, log_variance = vae.encode(heat)
         rebuilt = vae.decode(mean + batch.noise * (0.5 * log_variance).exp())
         target = self._heatmaps(batch, self._config.pose_sigma)[: len(batch.points)]
-        return elbo(
-            rebuilt,
-            target,
-            mean,
-            log_variance,
-            kl_weight=self._config.kl_weight,
-            positive_weight=self._config.positive_weight,
-        )
+        parts = elbo(
+            rebuilt, target, mean, log_variance, kl_weight=self._config.kl_weight, positive_weight=self._config.positive_weight
+        )  # fmt: skip
+        return Elbo(*(_weight(batch) * part for part in parts))
 
     def _pose_guided(self, batch: Batch, outputs: Outputs) -> Losses:
         """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO.
@@ -102,9 +101,9 @@ class Objective(nn.Module):
         """
         losses = self._self_training(batch, outputs)
         codes = self.network.codes(outputs.logits.chunk(2)[0].detach())
-        pose = latent_loss(
-            gather(codes), gather(batch.poses), margin=self._config.margin, squared=self._config.squared,
-            negatives=self._config.negatives,
+        pose = world_size() * latent_loss(
+            gather(codes, batch.images), gather(batch.poses, batch.images), margin=self._config.margin,
+            squared=self._config.squared, negatives=self._config.negatives, own=_own(batch.images), total=total,
         )  # fmt: skip
         return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
 
@@ -115,24 +114,35 @@ class Objective(nn.Module):
 
     def _detector(self, batch: Batch, outputs: Outputs) -> Tensor:
         heatmaps = self._heatmaps(batch, self._config.sigma)
-        return heatmap_loss(outputs.logits, heatmaps, positive_weight=self._config.positive_weight)
+        return _weight(batch) * heatmap_loss(outputs.logits, heatmaps, positive_weight=self._config.positive_weight)
 
     def _descriptor(self, batch: Batch, outputs: Outputs) -> Tensor:
         """Eq. 4 over the labelled points of the whole global batch."""
-        points = self._points(batch)
-        descriptors = gather(sample(outputs.descriptors, points.nan_to_num(0.5)))
-        points, (count, landmarks) = gather(points), descriptors.shape[:2]
+        points, views = self._points(batch), [2 * count for count in batch.images]
+        descriptors = gather(sample(outputs.descriptors, points.nan_to_num(0.5)), views)
+        points, (count, landmarks) = gather(points, views), descriptors.shape[:2]
         inside = points.isfinite().all(-1) & (points >= 0).all(-1) & (points <= 1).all(-1)
-        labels = torch.arange(landmarks, device=points.device).expand(count, -1)
-        views = torch.arange(count, device=points.device)[:, None].expand(-1, landmarks)
-        poses = gather(batch.poses.repeat(2))[:, None].expand(-1, landmarks)
-        return descriptor_loss(
-            descriptors[inside], labels[inside], views[inside], points[inside], margin=self._config.margin,
-            min_distance=self._config.min_distance, squared=self._config.squared, poses=poses[inside], policy=self._config.policy,
-            negatives=self._config.negatives,
+        labels = torch.arange(landmarks, device=points.device).expand(count, -1).where(inside, -1)
+        poses = gather(batch.poses.repeat(2), views).repeat_interleave(landmarks)
+        return world_size() * descriptor_loss(
+            descriptors.flatten(0, 1), labels.flatten(), torch.arange(count, device=points.device).repeat_interleave(landmarks),
+            points.flatten(0, 1), margin=self._config.margin, min_distance=self._config.min_distance,
+            squared=self._config.squared, poses=poses, policy=self._config.policy, negatives=self._config.negatives,
+            own=_own([landmarks * each for each in views]), total=total,
         )  # fmt: skip
 
     def _points(self, batch: Batch) -> Tensor:
         """Labelled points in both views, (2 B, K, 2), NaN where missing."""
         both = batch.points.expand(2, -1, -1, -1)
         return apply(batch.matrices, both).flatten(0, 1)
+
+
+def _weight(batch: Batch) -> float:
+    """Of a mean over this rank's images, where losses of ranks are averaged."""
+    return world_size() * batch.images[rank()] / sum(batch.images)
+
+
+def _own(counts: Sequence[int]) -> slice:
+    """The rows of this rank among the gathered ones."""
+    start = sum(counts[: rank()])
+    return slice(start, start + counts[rank()])

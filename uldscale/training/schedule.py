@@ -110,7 +110,7 @@ class TrainConfig(Settings):
     engine: EngineConfig = EngineConfig()
     seed: int = Field(default=0, ge=0)
     batch: int = Field(default=12, ge=2)
-    """Images of a global batch; each comes in two views."""
+    """Images of a global batch; each comes in two views. In a job `batch_per_worker` says it as a share of one worker."""
     warmup_steps: int = Field(default=1000, ge=0)
     """Steps at the start of each stage in which the learning rate rises linearly."""
     cooldown: float = Field(default=0.2, ge=0, le=1)
