@@ -14,7 +14,7 @@ from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
 from uldscale.stages.evaluate import chosen_protocols, evaluate
 from uldscale.stages.extract import extract, store_root
-from uldscale.stages.index import build_index
+from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
 from uldscale.stages.train import require_trainable, train
@@ -48,7 +48,11 @@ class Pipeline:
         telemetry.tell_run(data=self.job.data.kind)
         join(self.job.runtime)
         with self.run.timed("index"):
-            return build_index(self.job.data, self.run.index)
+            index = read_index(self.job.data, self.run.index)
+            if index is not None:
+                return index
+            with self.run.locked():
+                return build_index(self.job.data, self.run.index, self.job.runtime)
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""

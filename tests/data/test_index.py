@@ -25,7 +25,10 @@ from uldscale.data.images import decode
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.sources import from_folder, ids_of
 from uldscale.errors import ConfigError, DataError
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.index import build_index
+
+ALONE = RuntimeConfig(ray=False)
 
 
 def picture(path: Path, seed: int = 0, width: int = 40, height: int = 32) -> NDArray[np.uint8]:
@@ -137,12 +140,6 @@ def test_the_fingerprint_sees_regions(tmp_path: Path) -> None:
     )
     assert tight.rows().tolist() == wide.rows().tolist()
     assert tight.fingerprint() != wide.fingerprint()
-
-
-def test_progress_counts_every_image(folder: Path) -> None:
-    seen: list[int] = []
-    ImageIndex.build(folder_config(folder), seen.append)
-    assert seen == [1] * 6
 
 
 def test_load_gives_the_crop(folder: Path) -> None:
@@ -477,7 +474,7 @@ def test_other_files_are_not_an_index(folder: Path, tmp_path: Path) -> None:
 
 def test_the_stage_builds_once_and_says_so(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "run" / "index.parquet")
-    first = build_index(folder_config(folder), path)
+    first = build_index(folder_config(folder), path, ALONE)
     said = capsys.readouterr().out
     assert said.startswith("index: 3 train and 0 test images, 3 quarantined (cut: truncated: ")
     assert said.count("\n") == 1
@@ -485,9 +482,9 @@ def test_the_stage_builds_once_and_says_so(folder: Path, tmp_path: Path, capsys:
     assert [entry["id"] for entry in report] == ["cut", "empty", "text"]
     assert all(entry["reason"] for entry in report)
     written = os.stat(path).st_mtime_ns
-    assert build_index(folder_config(folder), path).fingerprint() == first.fingerprint()
+    assert build_index(folder_config(folder), path, ALONE).fingerprint() == first.fingerprint()
     assert (capsys.readouterr().out, os.stat(path).st_mtime_ns) == ("", written)
-    assert len(build_index(folder_config(folder, limit=4), path)) == len(ImageIndex.read(path)) == 4
+    assert len(build_index(folder_config(folder, limit=4), path, ALONE)) == len(ImageIndex.read(path)) == 4
 
 
 def test_all_images_of_a_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ bytes, whatever the order in which files are listed or decoded.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -18,9 +18,8 @@ from threadpoolctl import threadpool_limits
 from uldscale.data import images
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.inspection import Inspector, opened
-from uldscale.data.listing import DataConfig, Split, list_records, servers_of
+from uldscale.data.listing import DataConfig, list_records, servers_of
 from uldscale.data.rows import ImageRow, read_table, row_of, write_table
-from uldscale.data.sources import Record
 from uldscale.errors import DataError
 
 __all__ = ["DataConfig", "ImageIndex", "ImageRow"]
@@ -38,25 +37,19 @@ class ImageIndex:
         self._servers = list(self._about.get("servers", []))
 
     @classmethod
-    def build(
-        cls,
-        config: DataConfig,
-        advance: Callable[[int], None] | None = None,
-        listed: Sequence[tuple[Split, Record]] | None = None,
-    ) -> Self:
-        """Decodes every image once. `advance` is called with 1 after each; `listed` is list_records(config), where the
-        caller has it. Raises DataError when a source is missing, empty or malformed, and like `join`.
+    def build(cls, config: DataConfig) -> Self:
+        """The index of these settings, by this process alone and in memory. Raises DataError when a source is missing, empty or
+        malformed, and what `join` raises.
         """
         # A render's small products start BLAS threads that wait for each other: 7 times slower on two busy cores.
         with threadpool_limits(1, "blas"):
-            inspector = Inspector(config)
-            return cls.join([inspector.inspect(list_records(config) if listed is None else listed, advance)], config)
+            return cls.join([Inspector(config).inspect(list_records(config))], config)
 
     @classmethod
     def join(cls, tables: Sequence[pa.Table], config: DataConfig) -> Self:
         """The index of all rows of some tables, which follow each other in the order of ids.
 
-        Raises DataError when a split has no usable image, or images have different numbers of landmarks.
+        Raises DataError when a split has no usable image, or images have other numbers of landmarks than others.
         """
         about = {_ABOUT: json.dumps({"config": config.fingerprint(), "servers": servers_of(config)})}
         index = cls(pa.concat_tables(tables).combine_chunks().replace_schema_metadata(about))

@@ -3,7 +3,7 @@
 Law: rows are a function of records, settings and contents alone, whoever inspects how many of them side by side.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,15 +26,10 @@ class Inspector:
         self._find, self._servers = roi.make_provider(config.roi), servers_of(config)
         self._readers = readers
 
-    def inspect(self, listed: Sequence[tuple[Split, Record]], advance: Callable[[int], None] | None = None) -> pa.Table:
-        """A row for each record, in their order. `advance` is called with 1 after each."""
-        rows = []
+    def inspect(self, listed: Sequence[tuple[Split, Record]]) -> pa.Table:
+        """A row for each record, in their order."""
         with ThreadPoolExecutor(self._readers) as pool:
-            for row in pool.map(lambda item: self._row(*item), listed):
-                rows.append(row)
-                if advance is not None:
-                    advance(1)
-        return tabulate(rows)
+            return tabulate(list(pool.map(lambda item: self._row(*item), listed)))
 
     def _row(self, split: Split, record: Record) -> ImageRow:
         blank = ImageRow(record.id, record.uri, split, 0, 0, (0.0,) * 4, "", None, None, record.yaw, "quarantined", "")

@@ -20,6 +20,7 @@ from uldscale.diffusion import pretraining
 from uldscale.diffusion.optimisation import Optimisation, Shares, generator
 from uldscale.errors import ConfigError
 from uldscale.runtime.progress import Progress
+from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.index import build_index
 from uldscale.stages.model_card import model_card
 from uldscale.stages.pretrain_config import PretrainConfig
@@ -43,7 +44,7 @@ def pretrain(config: PretrainConfig, job: str) -> str:
         return output
     _require_same(config.resumable(), f"{output}.partial")
     files.write_json(f"{output}.partial/{_SETTINGS}", config.resumable())
-    index = build_index(config.data, f"{output}.partial/index.parquet")
+    index = build_index(config.data, f"{output}.partial/index.parquet", RuntimeConfig(ray=False))
     images = read_images(index, config.data.size, f"{output}.partial/images.safetensors")
     training = _Training(config, images, f"{output}.partial")
     vae, latents = training.autoencoder()
