@@ -6,10 +6,11 @@ import types
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from uldscale.clustering import kmeans
+from uldscale.clustering import kmeans, lloyd, on_gpu
 
 
 def blobs(per_blob=60, count=6, size=8, seed=0):
@@ -21,11 +22,11 @@ def blobs(per_blob=60, count=6, size=8, seed=0):
     return points[order].astype(np.float32), truth[order], centres
 
 
-@pytest.fixture(params=["sklearn", "cuml"])
+@pytest.fixture(params=["cpu", "gpu"])
 def library(request, monkeypatch):
-    if request.param == "cuml" and kmeans.backend() != "cuml":
+    if request.param == "gpu" and not on_gpu.available():
         pytest.skip("cuML is not installed or no CUDA device is visible")
-    monkeypatch.setattr(kmeans, "backend", lambda: request.param)
+    monkeypatch.setattr(on_gpu, "available", lambda: request.param == "gpu")
     return request.param
 
 
@@ -68,22 +69,6 @@ def test_empty_clusters_are_seeded_again(library):
     assert adjusted_rand_score(truth, labels) == 1
 
 
-def test_empty_clusters_are_seeded_again_where_the_library_does_not(monkeypatch):
-    def keep_empty(points, centroids):
-        labels, _ = kmeans.assign(points, centroids)
-        means = [
-            points[labels == j].mean(axis=0) if (labels == j).any() else centroids[j] for j in range(len(centroids))
-        ]
-        return np.array(means, dtype=np.float32)
-
-    monkeypatch.setattr(kmeans, "_iterate", keep_empty)
-    points, truth, centres = blobs()
-    start = centres.astype(np.float32)
-    start[[2, 4]] = 1000
-    labels, _ = kmeans.assign(points, kmeans.fit(points, 6, seed=0, init=start))
-    assert len(np.unique(labels)) == 6
-
-
 @pytest.mark.filterwarnings("error")
 def test_collapsed_points_are_no_error(library):
     points = np.full((20, 3), 0.25, dtype=np.float32)
@@ -104,46 +89,40 @@ def test_more_starts_never_do_worse(library):
         assert (one**2).sum() * (1 + 1e-6) >= (six**2).sum()
 
 
+def overlapping(count, size=16, clusters=12, seed=0):
+    """Unit vectors around centres that are no farther apart than the clusters are wide."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(clusters, size))
+    points = centres[generator.integers(clusters, size=count)] + generator.normal(size=(count, size))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
 def test_number_of_threads_does_not_change_a_bit():
-    points = np.random.default_rng(0).normal(size=(20_000, 32)).astype(np.float32)
+    points = overlapping(2 * lloyd.FIRST_SAMPLE + 5)
     runs = []
-    for threads in (1, 2, 2):
+    for threads in (1, 2, 3, 2):
         with threadpool_limits(limits=threads):
-            runs.append(kmeans.fit(points, 10, seed=0, n_init=1).tobytes())
-    assert runs[0] == runs[1] == runs[2]
+            centroids = kmeans.fit(points, 10, seed=0, n_init=2)
+            runs.append((centroids.tobytes(), *(part.tobytes() for part in kmeans.assign(points, centroids))))
+    assert runs.count(runs[0]) == len(runs)
 
 
-def test_sample_is_drawn_with_the_seed():
-    points = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
-    drawn = points[np.sort(np.random.default_rng(7).choice(3000, 500, replace=False))]
-    whole = kmeans.fit(points, 5, seed=7, n_init=1, sample=500)
-    assert (whole == kmeans.fit(drawn, 5, seed=7, n_init=1)).all()
-    assert (whole != kmeans.fit(points, 5, seed=7, n_init=1)).any()
+@pytest.mark.parametrize("k", [10, 40])
+def test_samples_that_grow_end_where_all_points_do(k, library, monkeypatch):
+    monkeypatch.setattr(lloyd, "FIRST_SAMPLE", 5000)
+    points = overlapping(60_000)
+    centroids = kmeans.fit(points, k, seed=0)
+    theirs = KMeans(k, n_init=4, random_state=0).fit(points).inertia_
+    assert (kmeans.assign(points, centroids)[1].astype(np.float64) ** 2).sum() < 1.001 * theirs
 
 
-@pytest.mark.parametrize("chunk", [7, 40, 1000])
-def test_assign_against_a_plain_loop(chunk, monkeypatch):
-    monkeypatch.setattr(kmeans, "CHUNK_ROWS", chunk)
-    generator = np.random.default_rng(1)
-    points, centroids = generator.normal(size=(40, 5)).astype(np.float32), generator.normal(size=(6, 5))
-    labels, distances = kmeans.assign(points, centroids.astype(np.float32))
-    for point, label, distance in zip(points, labels, distances, strict=True):
-        every = [float(np.sqrt(((point - centroid) ** 2).sum())) for centroid in centroids]
-        assert label == int(np.argmin(every))
-        assert distance == pytest.approx(min(every), rel=1e-5)
-    assert labels.dtype == np.int32
-    assert distances.dtype == np.float32
-
-
-def test_assign_gives_ties_to_the_lower_label():
-    labels, _ = kmeans.assign(np.zeros((3, 2), dtype=np.float32), np.array([[1, 0], [0, 1], [0, -1]], dtype=np.float32))
-    assert labels.tolist() == [0, 0, 0]
-
-
-def test_distances_of_unit_vectors_are_exact_near_zero():
-    points = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    assert (kmeans.assign(points, points)[1] == 0).all()
+def test_all_points_count_after_samples(library, monkeypatch):
+    monkeypatch.setattr(lloyd, "FIRST_SAMPLE", 100)
+    points, truth, _ = blobs(per_blob=700)
+    means = np.array([points[truth == j].mean(axis=0) for j in range(6)])
+    centroids = kmeans.fit(points, 6, seed=0)
+    nearest = np.linalg.norm(centroids[:, None] - means, axis=-1).argmin(axis=1)
+    np.testing.assert_allclose(centroids, means[nearest], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -160,18 +139,11 @@ def test_refuses(points, init, message):
         kmeans.fit(points.astype(np.float32), 10, seed=0, init=init)
 
 
-def test_assign_refuses_nan():
-    points = np.zeros((4, 2), dtype=np.float32)
-    points[2, 1] = np.nan
-    with pytest.raises(ValueError, match="1 points hold NaN"):
-        kmeans.assign(points, np.zeros((1, 2), dtype=np.float32))
-
-
 class NoDevice(Exception):
     """Stands for cupy's CUDARuntimeError."""
 
 
-@pytest.mark.parametrize(("devices", "expected"), [(2, "cuml"), (0, "sklearn"), (NoDevice(), "sklearn")])
+@pytest.mark.parametrize(("devices", "expected"), [(2, True), (0, False), (NoDevice(), False)])
 def test_cuml_needs_a_device(devices, expected, monkeypatch):
     def count():
         if isinstance(devices, Exception):
@@ -184,9 +156,9 @@ def test_cuml_needs_a_device(devices, expected, monkeypatch):
     cupy.cuda = types.SimpleNamespace(runtime=runtime)
     monkeypatch.setitem(sys.modules, "cuml", cuml)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    assert kmeans.backend() == expected
+    assert on_gpu.available() == expected
 
 
-def test_without_cuml_scikit_learn_iterates(monkeypatch):
+def test_without_cuml_no_device_is_looked_for(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert kmeans.backend() == "sklearn"
+    assert not on_gpu.available()
