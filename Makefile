@@ -5,13 +5,16 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint types format
+.PHONY: demo test test-cluster lint types format
 
 demo: $(READY)
 	$(BIN)/uldscale demo
 
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 -m "not cluster"
+
+test-cluster: $(READY)
+	$(BIN)/pytest --numprocesses 2 -m cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from security import environment
 
 from uldscale.store.features import FeatureStore
 
+pytestmark = pytest.mark.cluster
+
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/etc/hosts", "/etc/nsswitch.conf")
 
 PACKAGE = "/opt/uldscale"

@@ -19,6 +19,8 @@ from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.training.schedule import Stage
 
+pytestmark = pytest.mark.cluster
+
 ROLES = {
     "extract": {"count": 2, "node": "extract"},
     "train": {"node": "train", "threads": 1},

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.cluster
+
 CONNECT = (
     "from uldscale.runtime import cluster, roles; cluster.ANSWER_SECONDS = 3; cluster.connect(roles.RuntimeConfig())"
 )

@@ -23,6 +23,8 @@ from uldscale.runtime.roles import RuntimeConfig, Workers
 from uldscale.runtime.stopping import Stopping
 from uldscale.runtime.trainer import _Failures, fit
 
+pytestmark = pytest.mark.cluster
+
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 STEPS = 6

@@ -7,6 +7,8 @@ import pytest
 
 from uldscale.errors import IncompleteError
 
+pytestmark = pytest.mark.cluster
+
 SCRIPT = """
 import time
 import ray

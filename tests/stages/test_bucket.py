@@ -15,6 +15,8 @@ from uldscale.data.faces3d import render
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 
+pytestmark = pytest.mark.cluster
+
 pytest.importorskip("moto.server", reason="no S3 server: install moto[s3], flask and flask-cors")
 
 

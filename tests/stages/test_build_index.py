@@ -156,6 +156,7 @@ def test_what_an_error_says_of_a_chunk_is_short(config: DataConfig) -> None:
     assert str(chunks(list_records(config), config, "parts")[0]).count("png") == 0
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(("images", "pooled"), [(1, True), (41, False)])
 def test_in_a_cluster_actors_do_many_images(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[str], images: int, pooled: bool

@@ -81,6 +81,7 @@ def test_landmarks_stay_inside_the_border(whole: Pipeline) -> None:
         assert ((known > 0.1 - 1 / 32) & (known < 0.9 + 1 / 32)).all()
 
 
+@pytest.mark.cluster
 def test_two_workers_are_one(whole: Pipeline, content: Content, tmp_path: Path) -> None:
     """Extraction with two actors gives the same bytes; training with two workers the same losses within float tolerance."""
     runtime = whole.job.runtime.updated(ray=True, extract=Team(count=2), train=Workers(count=2, threads=1))

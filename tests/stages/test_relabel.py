@@ -63,6 +63,7 @@ class DiesOnce(Relabeller):
         return super().make(stage, number, previous, parts)
 
 
+@pytest.mark.cluster
 def test_a_restarted_service_fits_the_same(relabeller: Relabeller, runtime: RuntimeConfig, tmp_path: Path) -> None:
     wanted = relabeller(Stage.D_ULD, 0, None, keypoints(5)).arrays()
     dying = DiesOnce(ClusterConfig(landmarks=3), RunFolder(str(tmp_path / "dying")), seed=0)

@@ -24,8 +24,6 @@ from uldscale.training.loop import Training
 from uldscale.training.sample import sample
 from uldscale.training.schedule import Stage, TrainConfig
 
-labels.LEAST_BLOCK = 4
-
 
 class Together:
     """Fits as the service does, with the processes of a group in place of an actor."""
@@ -46,6 +44,7 @@ class Together:
 
 def on_rank(own: int, world: int, root: str, folder: str, settings: str) -> None:
     torch.set_num_threads(1)
+    labels.LEAST_BLOCK = 4  # Several blocks, of few rows.
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=own, world_size=world)
     run, config, store = (
         RunFolder(f"{folder}/{world}"),
@@ -65,6 +64,7 @@ def on_rank(own: int, world: int, root: str, folder: str, settings: str) -> None
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.cluster
 def test_any_number_of_ranks_makes_the_same_labels(
     store: FeatureStore, config: TrainConfig, content: Callable[[str], dict[str, bytes]], tmp_path: Path
 ) -> None:
