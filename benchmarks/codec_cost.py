@@ -113,8 +113,12 @@ def measure(job: Job, index: ImageIndex, store: FeatureStore) -> dict[str, Any]:
     for seed in SEEDS:
         points = np.full((len(index), landmarks, 2), np.nan, np.float32)
         finder = Finder.of(job.zero_shot.updated(seed=seed), landmarks, index, store, job.data.roi.border)
-        with Alone(finder, None) as alone, Progress(f"zero_shot {seed}", len(rows)) as progress:
-            (points[rows],) = seek(alone, "zero_shot", rows, 0, ("points",), progress)
+        with (
+            Alone(finder, None) as alone,
+            Progress(f"zero_shot {seed}", len(rows)) as progress,
+            tempfile.TemporaryDirectory() as parts,
+        ):
+            (points[rows],) = seek(alone, parts, rows, 0, ("points",), progress)
         errors.append(nme.evaluate(*truth.split(points * truth.scale), protocol, 0))
     return {
         "bytes_per_image": store.spec.row_bytes,

@@ -49,13 +49,13 @@ def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFo
 
 
 def judge(run: RunFolder, method: str, store: FeatureStore, index: ImageIndex) -> dict[str, Any]:
-    locator = Locator(Blueprint(store.root, gpus=0))
+    locator = Locator(Blueprint(store.root, None, gpus=0))
     locator.setup()
     size = store.spec.image_size
     drawn = np.random.default_rng(123).permutation(index.rows("train"))[: 2 * SIDES]
     sides = [np.sort(half) for half in np.split(drawn, [len(drawn) // 2])]
-    chunks = [Chunk(run.method(method), tuple(rows.tolist()), 0, ("points",)) for rows in sides]
-    found = [locator.process(chunk)[0] * size for chunk in chunks]
+    chunks = [Chunk(run.method(method), "", tuple(rows.tolist()), 0, ("points",)) for rows in sides]
+    found = [locator.seek(chunk)["points"] * size for chunk in chunks]
     known = [index.landmarks(rows) * size for rows in sides]
     result = nme.evaluate(found[0], known[0], found[1], known[1], nme.protocols_for(known[0].shape[1])[0], 0)
     each = np.diff(np.concatenate([[0], result.backward_ced]) * np.arange(len(result.backward_ced) + 1))

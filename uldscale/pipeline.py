@@ -74,7 +74,8 @@ class Pipeline:
     def evaluate(self) -> dict[str, Any]:
         """Detectors to result.json."""
         index = self.index()
-        with self.run.timed("evaluate"):
+        # Beside a training, whose stages that are done can be judged.
+        with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
             locate(index, self.store(), self.run, self.job.runtime)
         return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
 

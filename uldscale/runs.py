@@ -179,13 +179,14 @@ class RunFolder:
             self.log(event="timed", stage=stage, seconds=round(time.monotonic() - start, 3))
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other process extracts or trains the same run meanwhile; the lock ends with the process, however that ends.
+    def locked(self, name: str = "lock") -> Iterator[None]:
+        """No other process extracts or trains the same run meanwhile, or does what else `name` stands for; the lock ends with the
+        process, however that ends.
 
         Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
         """
         try:
-            held = FileLock(files.join(self.root, "lock")).acquire(blocking=False)
+            held = FileLock(files.join(self.root, name)).acquire(blocking=False)
         except Timeout:
             raise IncompleteError(
                 f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "

@@ -96,6 +96,7 @@ for gpus in (0, 1):
 """
 
 
+@pytest.mark.cluster
 def test_a_gpu_is_computed_on_by_those_who_reserve_it_or_by_none() -> None:
     """Whoever reserves none sees none and is told so; whoever reserves one that torch cannot use is no CPU actor in disguise."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -139,7 +140,7 @@ def test_gradients_averaged_over_ranks_are_those_of_the_whole_batch(two_ranks: A
     def gradient(batch: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         weight.requires_grad_()
         mine = batch[:2] if rank() == 0 else batch[2:]
-        loss_of(gather(mine @ weight)).backward()
+        loss_of(gather(mine @ weight, [2, 3])).backward()
         assert weight.grad is not None
         return weight.grad
 

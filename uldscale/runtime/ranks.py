@@ -44,6 +44,8 @@ def gather(tensor: torch.Tensor, counts: Sequence[int] | None = None) -> torch.T
         return tensor
     with WAITED.of("gather"):
         rows = counts or [len(tensor)] * world_size()
+        if len(tensor) != rows[rank()]:
+            raise ValueError(f"rank {rank()} has {len(tensor)} rows, but counts are {list(rows)}")
         gathered: torch.Tensor = _Gather.apply(tensor, rows)  # type: ignore[no-untyped-call]
     return gathered
 

@@ -21,7 +21,7 @@ from uldscale.runtime.cluster import device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
-from uldscale.stages.seeking import Chunk, seek
+from uldscale.stages.seeking import Chunk, SeekingWorker, forget, seek
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
@@ -33,7 +33,7 @@ PREDICTIONS, PROBE, DETECTOR = "predictions.parquet", "probe.safetensors", "conf
 
 
 def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: RuntimeConfig) -> None:
-    """Write predictions and probe of every method that has a detector; does what is missing.
+    """Write predictions and probe of every method that has a detector; does what is missing. One process at a time.
 
     The actors of `runtime.locate` do it, or without that role this process.
     """
@@ -54,6 +54,7 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
             ids = [index.row(int(row)).id for row in rows]
             Predictions(ids, points, poses).write(files.join(folder, PREDICTIONS))
             _probe(workers, folder, store, probed, progress).write(files.join(folder, PROBE))
+            forget(folder)
 
 
 def _lacks(folder: str) -> bool:
@@ -78,8 +79,8 @@ class Blueprint:
     gpus: float
     """Of that process."""
 
-    def __call__(self) -> "Locator":
-        return Locator(self)
+    def __call__(self) -> SeekingWorker:
+        return SeekingWorker(Locator(self))
 
 
 class Locator:
@@ -95,13 +96,13 @@ class Locator:
         """Open the store."""
         self._reader = FeatureReader(FeatureStore.open(self._blueprint.root, self._blueprint.cache))
 
-    def process(self, chunk: Chunk) -> list[NDArray[Any]]:
+    def seek(self, chunk: Chunk) -> dict[str, NDArray[Any]]:
         """The wanted fields of Landmarks."""
         rows = np.array(chunk.rows)
         maps = self._reader.read(rows, np.full_like(rows, chunk.view))
         with self._computing:
             found = self._detector(chunk.method).locate({name: torch.from_numpy(part) for name, part in maps.items()})
-        return [getattr(found, field) for field in chunk.fields]
+        return {field: getattr(found, field) for field in chunk.fields}
 
     def _load(self, folder: str) -> LandmarkDetector:
         return LandmarkDetector.load(folder, str(device(self._blueprint.gpus)))

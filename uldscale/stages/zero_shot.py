@@ -30,7 +30,7 @@ from uldscale.runtime.cache import CacheConfig
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.locate import MOVED, PREDICTIONS, PROBE
-from uldscale.stages.seeking import CHUNK, Chunk, seek
+from uldscale.stages.seeking import CHUNK, Chunk, SeekingWorker, forget, seek
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
@@ -87,12 +87,12 @@ class Finder:
         centroids = _centroids(config, landmarks, index, _Sampler(store, config.seed, border))
         return cls(config, store.root, store.cache, border, centroids)
 
-    def __call__(self) -> "FinderAtWork":
-        return FinderAtWork(self)
+    def __call__(self) -> SeekingWorker:
+        return SeekingWorker(FinderAtWork(self))
 
 
 class FinderAtWork:
-    """A worker that finds the landmarks of the baseline."""
+    """Finds the landmarks of the baseline."""
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
@@ -102,13 +102,13 @@ class FinderAtWork:
         finder = self._finder
         self._sampler = _Sampler(FeatureStore.open(finder.root, finder.cache), finder.config.seed, finder.border)
 
-    def process(self, chunk: Chunk) -> list[NDArray[Any]]:
+    def seek(self, chunk: Chunk) -> dict[str, NDArray[Any]]:
         """Of the fields points (B, K, 2), in unit coordinates, and descriptors (B, K, F) the wanted ones; NaN where missing."""
         found = _landmarks(
             *self._sampler(np.array(chunk.rows), self._finder.config.pixels, chunk.view), self._finder.centroids
         )
         fields = dict(zip(("points", "descriptors"), found, strict=True))
-        return [fields[name] for name in chunk.fields]
+        return {name: fields[name] for name in chunk.fields}
 
 
 def zero_shot(
@@ -125,7 +125,8 @@ def zero_shot(
     The actors of `runtime.locate` find them, or without that role this process. Raises UserError when the store lacks the view on
     which methods are probed.
     """
-    predictions, probe = (files.join(run.method(METHOD), name) for name in (PREDICTIONS, PROBE))
+    folder = run.method(METHOD)
+    predictions, probe = (files.join(folder, name) for name in (PREDICTIONS, PROBE))
     if files.exists(predictions):
         return
     if store.spec.num_views <= MOVED:
@@ -138,12 +139,13 @@ def zero_shot(
         with environment.given(gpus=0):
             finder = Finder.of(config, landmarks, index, store, border)
         with pool(finder, "locate", runtime) as workers:
-            (moved,) = seek(workers, METHOD, probed, MOVED, ("points",), progress)
-            (descriptors,) = seek(workers, METHOD, probed, 0, ("descriptors",), progress)
-            (points,) = seek(workers, METHOD, rows, 0, ("points",), progress)
+            (moved,) = seek(workers, folder, probed, MOVED, ("points",), progress)
+            (descriptors,) = seek(workers, folder, probed, 0, ("descriptors",), progress)
+            (points,) = seek(workers, folder, rows, 0, ("points",), progress)
     Probe(probed, moved, store.views()[probed, MOVED], descriptors.astype(np.float16)).write(probe)
     ids = [index.row(int(row)).id for row in rows]
     Predictions(ids, points, np.zeros(len(rows), np.int64)).write(predictions)
+    forget(folder)
 
 
 def _centroids(config: ZeroShotConfig, landmarks: int, index: ImageIndex, sampler: _Sampler) -> NDArray[np.float32]:

@@ -1,0 +1,57 @@
+"""What is found on stored views is at rest chunk by chunk: after a break the rest is done, and nothing twice."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from uldscale.runtime.alone import Alone
+from uldscale.runtime.progress import Progress
+from uldscale.stages.seeking import Chunk, SeekingWorker, forget, seek
+
+ROWS = np.arange(5, 505, 2)
+
+
+class Seeker:
+    """Finds the number of a row, its square and the view; fails at a row."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.fails_at = fails_at
+        self.seen: list[int] = []
+
+    def setup(self) -> None:
+        pass
+
+    def seek(self, chunk: Chunk) -> dict[str, NDArray[Any]]:
+        if self.fails_at in chunk.rows:
+            raise OSError("no space left")
+        self.seen += chunk.rows
+        rows = np.array(chunk.rows, np.float32)
+        return {"points": np.stack([rows, rows**2], 1), "poses": np.full(len(rows), chunk.view)}
+
+
+def run(seeker: Seeker, method: Path, view: int = 0) -> list[NDArray[Any]]:
+    with Alone(lambda: SeekingWorker(seeker), None) as alone, Progress("locate", len(ROWS), shown=False) as progress:
+        return seek(alone, str(method), ROWS, view, ("points", "poses"), progress)
+
+
+def test_a_break_costs_the_chunks_in_work(tmp_path: Path) -> None:
+    first, second, third = Seeker(fails_at=int(ROWS[130])), Seeker(), Seeker()
+    with pytest.raises(OSError, match="no space left"):
+        run(first, tmp_path)
+    points, poses = run(second, tmp_path)
+    assert len(first.seen) == 128
+    assert first.seen + second.seen == ROWS.tolist()
+    np.testing.assert_array_equal(points[:, 1], ROWS.astype(np.float32) ** 2)
+    assert (poses == 0).all()
+    assert len(run(third, tmp_path)[0]) == len(ROWS)
+    assert third.seen == []
+
+
+def test_another_view_is_other_work(tmp_path: Path) -> None:
+    run(Seeker(), tmp_path)
+    assert (run(Seeker(), tmp_path, view=1)[1] == 1).all()
+    forget(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
