@@ -11,6 +11,7 @@ import torch
 from uldscale import files
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import IncompleteError, UserError
+from uldscale.labels import latest_round
 from uldscale.training import checkpoints
 from uldscale.training.checkpoints import Position
 from uldscale.training.loop import Training
@@ -189,3 +190,17 @@ def test_the_last_checkpoint_of_a_stage_stays(tmp_path: object) -> None:
 def test_positions_sort_by_time() -> None:
     positions = [Position(stage, step, 0) for stage in Stage for step in (0, 5, 100_000)]
     assert sorted(position.name for position in positions) == [position.name for position in positions]
+
+
+def test_workers_that_outlived_others_commit_nothing(training_in: Callable[..., Training], tmp_path: Path) -> None:
+    """Neither a checkpoint nor a round of labels; those that started later end as if there had been no others."""
+    old = training_in(tmp_path / "run")
+    kill_after(old, 3)
+    with pytest.raises(Killed):
+        old.run_all()
+    training_in(tmp_path / "run")
+    before = checkpoints.all_of(old.run.checkpoints), latest_round(old.run.labels)
+    for _ in range(2):
+        with pytest.raises(IncompleteError, match="workers that started later go on with this run"):
+            old.run_all()
+    assert (checkpoints.all_of(old.run.checkpoints), latest_round(old.run.labels)) == before

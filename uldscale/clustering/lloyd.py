@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uldscale.clustering.blocks import blocks, in_threads
-from uldscale.clustering.nearest import Scores, farthest, nearest
+from uldscale.clustering.blocks import ROWS, blocks, in_threads
+from uldscale.clustering.nearest import Scores, farthest, nearest, require_finite
 
 MAX_ITERATIONS = 100
 GAIN = 1e-5
@@ -50,22 +50,25 @@ class Cloud:
     reach: float
     """Largest distance from zero."""
     middle: NDArray[np.float64]
-    """(d,), their mean up to rounding in float32."""
+    """(d,) amid them: the mean of the first block."""
     spread: float
     """Sum of the squared distances to it."""
 
     @classmethod
     def of(cls, points: NDArray[np.float32]) -> Self:
         """Raises ValueError when a point (n, d) is not finite."""
-        reach = farthest(points)
-        sums = in_threads(lambda rows: points[rows].sum(axis=0, dtype=np.float64), blocks(len(points)))
-        middle = (np.sum(sums, axis=0) / len(points)).astype(np.float32)
+        middle = points[:ROWS].mean(axis=0)
 
-        def spread(rows: slice) -> float:
+        def look(rows: slice) -> tuple[float, float]:
+            reach = farthest(points[rows])
+            if np.isinf(reach):
+                return reach, np.inf
             apart = points[rows] - middle
-            return float(np.einsum("nd,nd->n", apart, apart).sum(dtype=np.float64))
+            return reach, float(np.einsum("nd,nd->n", apart, apart).sum(dtype=np.float64))
 
-        return cls(points, reach, middle.astype(np.float64), sum(in_threads(spread, blocks(len(points)))))
+        reaches, spreads = zip(*in_threads(look, blocks(len(points))), strict=True)
+        require_finite(points, max(reaches))
+        return cls(points, max(reaches), middle.astype(np.float64), sum(spreads))
 
     def descend(self, centroids: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
         """Inertia and centroids (k, d) reached from some; none is without points while there are k distinct ones."""
@@ -83,10 +86,10 @@ class Cloud:
 
     def step(self, centroids: NDArray[np.float32]) -> tuple[float, NDArray[np.float64], NDArray[np.float32]]:
         """Inertia and counts (k,) of centroids (k, d), and the means (k, d) of their points; one without points stays."""
-        scores = Scores.of(centroids, self.middle, self.reach)
+        scores = Scores.of(centroids, self.middle)
 
         def of(rows: slice) -> tuple[float, NDArray[np.float64], NDArray[np.float32]]:
-            members, best = scores.members(self.points[rows])
+            members, best = scores.members(self.points[rows], self.reach)
             return float(best.sum(dtype=np.float64)), members.sum(axis=1, dtype=np.float64), members @ self.points[rows]
 
         score, counts, sums = 0.0, np.zeros(len(centroids)), np.zeros(centroids.shape)

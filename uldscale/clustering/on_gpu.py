@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uldscale.clustering.lloyd import GAIN, MAX_ITERATIONS, reseed
-from uldscale.clustering.nearest import farthest
+from uldscale.clustering.nearest import farthest, require_finite
 
 
 def available() -> bool:
@@ -33,7 +33,7 @@ def fit(
     """Centroids (k, d) of points (n, d), as `kmeans.fit` has it. Raises ValueError when a point is not finite."""
     import cupy
 
-    farthest(points)
+    require_finite(points, farthest(points))
     on_device = cupy.asarray(points)
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
     model = {"n_clusters": k, "max_iter": MAX_ITERATIONS, "tol": GAIN, "random_state": state, "output_type": "cupy"}

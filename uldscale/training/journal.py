@@ -46,6 +46,9 @@ class Journal:
         outside = self.seconds.take()
         within = {"data": outside.pop("data", 0.0), **WAITED.take()}
         parts = {"compute": max(0.0, seconds - sum(within.values())), **within, **outside}
+        if rank() == 0:
+            shown = {part: round(value, 4) for part, value in parts.items()}
+            self.run.log(event="parts", stage=stage.value, seconds=shown, read_bytes=read_bytes)
         for part, value in parts.items():
             telemetry.record("uldscale_train_seconds_total", value, stage=stage.value, part=part)
         telemetry.record("uldscale_train_read_bytes_total", read_bytes, stage=stage.value)

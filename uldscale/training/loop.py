@@ -25,6 +25,7 @@ from uldscale.store.reader import FeatureReader
 from uldscale.training import checkpoints
 from uldscale.training.batches import Batches
 from uldscale.training.checkpoints import Position
+from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
 from uldscale.training.labelling import Labelling
 from uldscale.training.objectives import Losses, Objective
@@ -74,9 +75,10 @@ class Training:
             rank=rank(), world=world_size(), pinned=self.device.type == "cuda",
         )  # fmt: skip
         self.journal = Journal(self.run, self.shown)
+        self.fence = Fence.take(files.join(self.run.root, "fence")) if rank() == 0 else None
         self.rounds = Rounds(
             self.config, self.run, self.network, self.reader, self.rows, self.store.spec.num_rows, self.yaw, self.border, self.fit,
-            self.journal,
+            self.journal, self.fence,
         )  # fmt: skip
 
     def run_all(self) -> None:
@@ -224,9 +226,12 @@ class Training:
 
     def _save(self, engine: Engine, position: Position) -> None:
         start = time.monotonic()
+        if self.fence:
+            self.fence.require()
         engine.save(self._folder(position))
         barrier()
-        if rank() == 0:
+        if self.fence:
+            self.fence.require()
             checkpoints.commit(self.run.checkpoints, position)
         barrier()
         self.journal.saved(time.monotonic() - start, engine.checkpoint_bytes)

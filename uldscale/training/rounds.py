@@ -24,6 +24,7 @@ from uldscale.store.sampling import share
 from uldscale.training import checkpoints
 from uldscale.training.anchors import find_anchors
 from uldscale.training.description import Keypoints, describe
+from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
 from uldscale.training.labelling import Labelling
 from uldscale.training.passes import parts_of
@@ -53,6 +54,8 @@ class Rounds:
     border: float
     fit: Fit
     journal: Journal
+    fence: Fence | None
+    """Of the first rank, which commits."""
 
     def make(self, stage: Stage, number: int, before: Labels | None) -> Labels:
         """Round `number`, which follows the round `before`."""
@@ -108,6 +111,8 @@ class Rounds:
         labels = Labels.open(self.run.labels, number, valid=False)
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
             figures |= self._pose_figures(labels.poses)
+        if self.fence:
+            self.fence.require()
         labels.commit(figures)
         in_use = {position.round for position in checkpoints.all_of(self.run.checkpoints)}
         prune(self.run.labels, self.config.keep_rounds, in_use)

@@ -1,0 +1,113 @@
+"""What does training on a store through Ray Train and DeepSpeed cost, against a bare torch loop on batches in memory?
+
+    python benchmarks/train_step.py runs/demo [--steps 200]
+
+The first stage of a finished run is trained again from its store, by the worker of `uldscale train` with the settings of the run; before
+and after it the same network and losses take as many steps by torch's Adam on batches that were read beforehand, with as many threads.
+Seconds of the first steps are left out of both. Prints one JSON line: steps a second, their ratio, and the share of time in which training
+waited for data.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from uldscale.config import read_yaml
+from uldscale.data.index import ImageIndex
+from uldscale.job import Job
+from uldscale.models.network import Network
+from uldscale.runs import RunFolder
+from uldscale.runtime.alone import threads
+from uldscale.runtime.engine import BETAS
+from uldscale.stages.train import train
+from uldscale.store.features import FeatureStore
+from uldscale.training.batches import Batches
+from uldscale.training.objectives import Objective
+from uldscale.training.schedule import TRAINED_PARTS, Stage
+
+LOGGED = 10
+"""Steps of a measurement."""
+BATCHES = 16
+"""Kept in memory."""
+
+
+def bare(job: Job, store: FeatureStore, index: ImageIndex, steps: int) -> list[float]:
+    """Seconds a step."""
+    torch.manual_seed(job.train.seed)
+    scales = {name: torch.from_numpy(each) for name, each in store.scales().items()}
+    network = Network(scales, len(store.spec.timesteps), job.train.network)
+    network.trainable(TRAINED_PARTS[Stage.BOOTSTRAP])
+    objective, weights = Objective(network, Stage.BOOTSTRAP, job.train.losses), list(network.parameters())
+    optimizer = torch.optim.Adam([weight for weight in weights if weight.requires_grad], 1e-4, BETAS)
+    source = Batches(
+        store, index.rows("train"), batch=job.train.batch, latent=job.train.network.vae.latent, seed=job.train.seed, rank=0, world=1
+    )  # fmt: skip
+    batches = list(islice(source(Stage.BOOTSTRAP, range(BATCHES), None), BATCHES))
+    seconds = []
+    for step in range(steps):
+        if step % LOGGED == 0:
+            start = time.perf_counter()
+        optimizer.zero_grad()
+        objective(batches[step % BATCHES])["loss"].backward()
+        nn.utils.clip_grad_norm_(weights, job.train.engine.gradient_clip)
+        optimizer.step()
+        if step % LOGGED == LOGGED - 1:
+            seconds.append((time.perf_counter() - start) / LOGGED)
+    return seconds[1:]
+
+
+def ours(job: Job, store: FeatureStore, index: ImageIndex, steps: int, folder: str) -> tuple[list[float], float]:
+    """Seconds a step, and the share of time that went into waiting for data."""
+    later = {"steps": 1, "learning_rate": 1e-5}
+    stages = {"bootstrap": {**later, "steps": steps}, "d_uld_pose_proxy": later}
+    stages |= {name: {**later, "relabel_every": 1} for name in ("d_uld", "d_uld_pp")}
+    once = {"log_every": LOGGED, "checkpoint_every": steps, "full_vae": None, "mallis_d": None}
+    config, run = job.train.updated(**stages, **once), RunFolder(folder)
+    train(config, job.extract.features, store.root, index, job.data.roi.border, run, job.runtime)
+    events = [event for event in run.read_metrics() if event.get("stage") == Stage.BOOTSTRAP]
+    parts = [event["seconds"] for event in events if event["event"] == "parts"][1:]
+    waited = sum(part["data"] for part in parts) / sum(sum(part.values()) for part in parts)
+    return [event["step_seconds"] for event in events if event["event"] == "step"][1:], waited
+
+
+def compare(job: Job, run: RunFolder, steps: int) -> dict[str, Any]:
+    """The measurement."""
+    store = FeatureStore.open(job.extract.store.root or run.store)
+    index = ImageIndex.read(run.index)
+    with threads(job.runtime.train.threads), tempfile.TemporaryDirectory() as folder:
+        before = bare(job, store, index, steps // 2)
+        here, waited = ours(job, store, index, steps, folder)
+        after = bare(job, store, index, steps // 2)
+    bare_seconds, our_seconds = statistics.median([*before, *after]), statistics.median(here)
+    return {
+        "bare_steps_a_second": round(1 / bare_seconds, 3),
+        "our_steps_a_second": round(1 / our_seconds, 3),
+        "ratio": round(bare_seconds / our_seconds, 3),
+        "bare_before_and_after": [round(1 / statistics.median(part), 3) for part in (before, after)],
+        "waited_for_data": round(waited, 4),
+        "engine": job.train.engine.model_dump(),
+        "batch": job.train.batch,
+        "threads": job.runtime.train.threads,
+        "cpus": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("run")
+    options.add_argument("--steps", type=int, default=200)
+    given = options.parse_args()
+    run = RunFolder(given.run)
+    print(json.dumps(compare(Job.model_validate(read_yaml(run.config)), run, given.steps)))
+
+
+if __name__ == "__main__":
+    main()
