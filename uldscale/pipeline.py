@@ -105,7 +105,7 @@ class Pipeline:
         """What would end the run after hours is told before them."""
         job, index = self.job, self.index()
         images, views = len(index.rows("train")), job.extract.views.count
-        require_trainable(job.train, images, views, job.runtime.train.count)
+        require_trainable(job.train, images, views, job.runtime)
         if points := index.num_points:
             chosen_protocols(points, job.evaluate.shown)
 

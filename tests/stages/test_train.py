@@ -29,6 +29,12 @@ from uldscale.training.schedule import TrainConfig
             ConfigError,
             "train.batch=4 leaves workers without an image, got runtime.train.count=5",
         ),
+        (
+            ("runtime", "relabel"),
+            {"memory_gib": 0.5},
+            ConfigError,
+            r"the relabel service will hold 0.7 GiB .* got runtime.relabel.memory_gib=0.5",
+        ),
     ],
 )
 def test_what_cannot_be_trained(

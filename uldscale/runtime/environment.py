@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+PROCESS_BYTES = 0.8e9
+"""Python with torch and Ray, before it has anything to do."""
+
 _KEPT_MEMORY = {
     # glibc gives large pieces of memory back at once, and the kernel clears every page of the next one: on a CPU a quarter
     # of the time of the VAE of SD 1.5 and a tenth of that of its UNet. One arena, since others cannot keep large pieces.

@@ -90,6 +90,9 @@ class Team(Role):
 class Workers(Team):
     """Training workers."""
 
+    least: int | None = Field(default=None, ge=1)
+    """Fewest workers that train on while others have no place; None: as many as `count`. The result is the same up to rounding."""
+
     cpus: float = Field(default=2.0, ge=0)
     """CPUs."""
     gpus: float = Field(default=0.0, ge=0, le=1)
@@ -101,6 +104,12 @@ class Workers(Team):
     def _whole_gpus(self) -> Self:
         if self.gpus not in (0, 1):
             raise ValueError(f"gpus must be 0 or 1, since a training worker has one device, got {self.gpus:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.least is not None and self.least > self.count:
+            raise ValueError(f"least must be at most count = {self.count}, got {self.least}")
         return self
 
 

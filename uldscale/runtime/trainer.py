@@ -37,6 +37,8 @@ TRANSIENT = (RuntimeError, OSError)
 SILENT_SECONDS = 5
 """Without an answer of the controller it is taken to wait for places."""
 _WAITING = ("InitializingState", "SchedulingState", "ReschedulingState")
+GROWTH_SECONDS = 60.0
+"""Between two looks whether more workers than there are have a place; they start again when that is so."""
 ABORT_SECONDS = 10.0
 """How long Ray Train may take to end its workers after an interrupt."""
 
@@ -51,7 +53,7 @@ def fit(
     marks: Callable[[], object],
     stopping: Stopping,
 ) -> None:
-    """Run `loop(config)` on `runtime.train.count` workers that share a process group (NCCL with GPUs, else gloo).
+    """Run `loop(config)` on `runtime.train.count` workers, or `least`, that share a process group (NCCL with GPUs, else gloo).
 
     When a worker is lost, or the loop raises one of TRANSIENT, all workers start again; the loop goes on from the checkpoints
     that it wrote. After more than `runtime.max_failures` times with the same `marks()`, which change with every checkpoint, that
@@ -106,7 +108,8 @@ def _trainer(
         torch_config=TorchConfig(backend="nccl" if role.gpus else "gloo"),
         # Ray declares the types of Train V1 here, and runs V2.
         scaling_config=ScalingConfig(  # type: ignore[call-arg]
-            num_workers=role.count,
+            num_workers=(role.least, role.count) if role.least else role.count,  # type: ignore[arg-type]
+            elastic_resize_monitor_interval_s=GROWTH_SECONDS,
             use_gpu=role.gpus > 0,
             resources_per_worker=role.resources,
             label_selector=role.labels,

@@ -10,19 +10,15 @@ from torch import nn
 
 from uldscale.diffusion.backbone import Backbone
 from uldscale.runtime.actors import IN_FLIGHT
+from uldscale.runtime.environment import PROCESS_BYTES
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.store.spec import StoreSpec
+from uldscale.training.relabelling import KEYPOINT_BYTES, held_bytes
 from uldscale.training.schedule import TrainConfig
 
-PROCESS_BYTES = 0.8e9
-"""Python with torch and Ray."""
 BATCHES = 5
 """Read ahead, in use, and kept for the next."""
-KEYPOINT_BYTES = 20
-"""Of a keypoint, beside its descriptor."""
-FITTED = 3.0
-"""Times the sample in float32 that the relabel service holds while it fits it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def needs(scale: Scale, outline: Backbone) -> dict[str, float]:
         "driver": PROCESS_BYTES + 2_000 * scale.spec.num_rows,
         "extract": _extract(scale, outline),
         "train": _train(scale),
-        "relabel": PROCESS_BYTES + FITTED * _sample(scale),
+        "relabel": PROCESS_BYTES + held_bytes(scale.train, scale.images),
         "locate": 1.5 * PROCESS_BYTES,
     }
     return {name: math.ceil(size / 2**30 * 2) / 2 for name, size in needed.items() if name in roles or name == "driver"}
@@ -72,13 +68,6 @@ def _train(scale: Scale) -> float:
         maps = len(spec.taps) * len(spec.timesteps)
         size += 3 * 4 * pairs * maps * train.network.grid**2 * train.network.aggregator.width
     return float(size)
-
-
-def _sample(scale: Scale) -> float:
-    """Bytes of what the relabel service clusters."""
-    train = scale.train
-    keypoints = min(train.clusters.sample, scale.images * train.keypoints.maximum)
-    return keypoints * (4.0 * train.network.heads.descriptor + KEYPOINT_BYTES)
 
 
 def _payload(train: TrainConfig) -> int:

@@ -21,6 +21,7 @@ from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints
 from uldscale.training.journal import RELABEL
 from uldscale.training.loop import Training
+from uldscale.training.relabelling import held_bytes
 from uldscale.training.rounds import Fit
 from uldscale.training.schedule import TrainConfig
 
@@ -36,7 +37,7 @@ def train(
 ) -> None:
     """Train what is not trained yet. Raises what `require_trainable` raises."""
     rows, store = index.rows("train"), FeatureStore.open(store_root)
-    require_trainable(config, len(rows), store.spec.num_views, runtime.train.count)
+    require_trainable(config, len(rows), store.spec.num_views, runtime)
     store.require_complete()
     if _finished(config, run):
         return
@@ -66,10 +67,10 @@ def train(
         )  # fmt: skip
 
 
-def require_trainable(config: TrainConfig, images: int, views: int, workers: int) -> None:
+def require_trainable(config: TrainConfig, images: int, views: int, runtime: RuntimeConfig) -> None:
     """What a run needs to be trained, told before its features are computed.
 
-    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views or workers that don't do.
+    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views, workers or memory that don't do.
     """
     for name, wanted in (("batch", config.batch), ("clusters.poses", config.clusters.poses)):
         if images < wanted:
@@ -78,9 +79,21 @@ def require_trainable(config: TrainConfig, images: int, views: int, workers: int
             )
     if views < 2:
         raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
-    if config.batch < workers:
+    if config.batch < runtime.train.count:
         raise ConfigError(
-            f"train.batch={config.batch} leaves workers without an image, got runtime.train.count={workers}; raise it or take fewer"
+            f"train.batch={config.batch} leaves workers without an image, got runtime.train.count={runtime.train.count}; raise it or "
+            "take fewer"
+        )
+    _require_room(config, images, runtime.relabel.memory_gib)
+
+
+def _require_room(config: TrainConfig, images: int, memory: float | None) -> None:
+    """For the sample of a round, in the GiB that the relabel service reserves."""
+    wanted = (environment.PROCESS_BYTES + held_bytes(config, images)) / 2**30
+    if memory is not None and memory < wanted:
+        raise ConfigError(
+            f"the relabel service will hold {wanted:.1f} GiB of train.clusters.sample={config.clusters.sample:,} descriptors, got "
+            f"runtime.relabel.memory_gib={memory:g}; raise this one or lower that one"
         )
 
 

@@ -16,8 +16,19 @@ from uldscale.clustering.two_stage import ClusterConfig, Clustering, Clusters, l
 from uldscale.errors import DataError
 from uldscale.training.description import Keypoints
 from uldscale.training.labelling import Labelling
+from uldscale.training.schedule import TrainConfig
 
 PART_SECONDS = "uldscale_relabel_part_seconds_total"
+KEYPOINT_BYTES = 20
+"""Of a keypoint, beside its descriptor."""
+HELD = 3.0
+"""Times the sample in float32 that is held while it is fitted."""
+
+
+def held_bytes(config: TrainConfig, images: int) -> float:
+    """Memory of a fit for some training images, beside that of its process."""
+    keypoints = min(config.clusters.sample, images * config.keypoints.maximum)
+    return HELD * keypoints * (4.0 * config.network.heads.descriptor + KEYPOINT_BYTES)
 
 
 def fit(
