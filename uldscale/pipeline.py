@@ -66,7 +66,10 @@ class Pipeline:
         landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
         with self.run.locked():
             with self.run.timed("zero_shot"):
-                zero_shot(self.job.zero_shot, landmarks, index, store, border, self.run, self.job.runtime)
+                zero_shot(
+                    self.job.zero_shot, landmarks, index, store, border, self.run, self.job.runtime,
+                    all_rows=self.job.evaluate.all_rows,
+                )  # fmt: skip
             with self.run.timed("train"):
                 train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
             self.run.publish(Stage.D_ULD_PP.value)
@@ -76,7 +79,7 @@ class Pipeline:
         index = self.index()
         # Beside a training, whose stages that are done can be judged.
         with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
-            locate(index, self.store(), self.run, self.job.runtime)
+            locate(index, self.store(), self.run, self.job.runtime, all_rows=self.job.evaluate.all_rows)
         return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
 
     def score(self, predictions: str) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.errors import DataError
+from uldscale.predictions import Predictions
 from uldscale.runtime.alone import Alone
 from uldscale.runtime.progress import Progress
-from uldscale.stages.seeking import Chunk, SeekingWorker, forget, seek
+from uldscale.stages.seeking import Chunk, SeekingWorker, forget, lacks, seek, sought
 
 ROWS = np.arange(5, 505, 2)
 
@@ -55,3 +59,31 @@ def test_another_view_is_other_work(tmp_path: Path) -> None:
     assert (run(Seeker(), tmp_path, view=1)[1] == 1).all()
     forget(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def index() -> ImageIndex:
+    """Four training and two test images, of which the first and the last have no landmarks."""
+    table = ImageIndex.build(DataConfig(kind="faces3d", train=4, test=2, size=64)).table
+    place, landmarks = table.schema.get_field_index("landmarks"), table["landmarks"].to_pylist()
+    landmarks[0] = landmarks[5] = [float("nan")] * len(landmarks[0])
+    column = pa.array(landmarks, table.schema.field(place).type)
+    return ImageIndex(table.set_column(place, table.schema.field(place), column))
+
+
+def test_what_no_measure_is_of_is_not_sought(index: ImageIndex) -> None:
+    assert sought(index, all_rows=True).tolist() == [0, 1, 2, 3, 4, 5]
+    assert sought(index, all_rows=False).tolist() == [1, 2, 3, 4, 5]
+
+
+def test_predictions_of_fewer_rows_are_lacking(index: ImageIndex, tmp_path: Path) -> None:
+    """All rows are sought when somebody asks for them later."""
+    path, rows = str(tmp_path / "predictions.parquet"), sought(index, all_rows=False)
+    assert lacks(path, rows)
+    ids = [index.row(int(row)).id for row in rows]
+    Predictions(ids, np.zeros((5, 1, 2), np.float32), np.zeros(5, np.int64)).write(path)
+    assert not lacks(path, rows)
+    assert lacks(path, sought(index, all_rows=True))
+    assert index.rows_of(ids[::-1]).tolist() == [5, 4, 3, 2, 1]
+    with pytest.raises(DataError, match="the index has no image 'x'"):
+        index.rows_of([ids[0], "x"])

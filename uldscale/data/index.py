@@ -85,6 +85,19 @@ class ImageIndex:
         good = self._column("status") == "ok"
         return np.flatnonzero(good if split is None else good & (self._column("split") == split)).astype(np.int64)
 
+    def rows_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers of the rows of some ids, in their order. Raises DataError for one that is not there."""
+        found = pc.index_in(pa.array(ids, self.table["id"].type), value_set=self.table["id"].combine_chunks())
+        if found.null_count:
+            raise DataError(f"the index has no image {ids[found.is_null().index(True).as_py()]!r}")
+        rows: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        return rows
+
+    def annotated(self) -> NDArray[np.int64]:
+        """Usable rows with a landmark that somebody has placed."""
+        rows = self.rows()
+        return rows[np.isfinite(self.landmarks(rows)).all(-1).any(-1)]
+
     def judged(self) -> NDArray[np.int64]:
         """Usable rows that methods are judged on: those of the test split, or all when it is empty."""
         test = self.rows("test")

@@ -49,6 +49,8 @@ class EvaluateConfig(Settings):
     """Draws the images on which regressors are fitted."""
     shown: tuple[str, ...] | None = None
     """Names of the protocols in tables and curves; errors by yaw are of the first. None: the first two that the annotation allows."""
+    all_rows: bool = False
+    """Whether landmarks are also sought on training images that nobody has annotated: no measure or picture needs them."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,12 @@ def _record(method: str, measures: dict[str, Any]) -> None:
 
 
 def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing, and poses (N,), 0 where unknown."""
+    """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing or not looked for, and poses (N,), 0 there."""
     predictions = Predictions.read(files.join(run.method(method), PREDICTIONS))
     points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
     poses = np.zeros(len(index), np.int64)
-    points[index.rows()], poses[index.rows()] = predictions.points, predictions.poses
+    rows = index.rows_of(predictions.ids)
+    points[rows], poses[rows] = predictions.points, predictions.poses
     return points, poses
 
 

@@ -21,7 +21,7 @@ from uldscale.runtime.cluster import device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
-from uldscale.stages.seeking import Chunk, SeekingWorker, forget, seek
+from uldscale.stages.seeking import Chunk, SeekingWorker, forget, lacks, seek, sought
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
@@ -32,15 +32,15 @@ PREDICTIONS, PROBE, DETECTOR = "predictions.parquet", "probe.safetensors", "conf
 """Files of a method's folder: its landmarks, its probe, and what is there when it has a detector."""
 
 
-def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: RuntimeConfig) -> None:
+def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: RuntimeConfig, *, all_rows: bool) -> None:
     """Write predictions and probe of every method that has a detector; does what is missing. One process at a time.
 
-    The actors of `runtime.locate` do it, or without that role this process.
+    The actors of `runtime.locate` do it, or without that role this process. `all_rows`: see EvaluateConfig.
     """
-    lacking = [method for method in files.names(run.methods) if _lacks(run.method(method))]
+    rows, probed = sought(index, all_rows), probes.sample(index)
+    lacking = [method for method in files.names(run.methods) if _lacks(run.method(method), rows)]
     if not lacking:
         return
-    rows, probed = index.rows(), probes.sample(index)
     gpus = runtime.locate.gpus if runtime.locate else 0.0
     total = len(lacking) * (len(rows) + 2 * len(probed))
     with (
@@ -57,9 +57,9 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
             forget(folder)
 
 
-def _lacks(folder: str) -> bool:
-    there = [files.exists(files.join(folder, name)) for name in (DETECTOR, PREDICTIONS, PROBE)]
-    return there[0] and not all(there)
+def _lacks(folder: str, rows: NDArray[np.int64]) -> bool:
+    detector, predictions, probe = (files.join(folder, name) for name in (DETECTOR, PREDICTIONS, PROBE))
+    return files.exists(detector) and (lacks(predictions, rows) or not files.exists(probe))
 
 
 def _probe(

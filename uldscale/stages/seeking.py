@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
 from uldscale import files
+from uldscale.data.index import ImageIndex
+from uldscale.predictions import Predictions
 from uldscale.runtime.alone import Alone
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.progress import Progress
@@ -71,6 +73,16 @@ def seek(
         progress.advance(len(done.item.rows))
     found = [safetensors.load(files.read_bytes(chunk.part)) for chunk in chunks]
     return [np.concatenate([part[name] for part in found]) for name in fields]
+
+
+def sought(index: ImageIndex, all_rows: bool) -> NDArray[np.int64]:
+    """Rows on which the landmarks of a method are sought: all, or those that measures and pictures are of."""
+    return index.rows() if all_rows else np.union1d(index.judged(), index.annotated())
+
+
+def lacks(path: str, rows: NDArray[np.int64]) -> bool:
+    """Whether the predictions of a method in a file are not there, or not of all rows that are sought."""
+    return not files.exists(path) or len(Predictions.read(path).ids) < len(rows)
 
 
 def forget(method: str) -> None:

@@ -30,7 +30,7 @@ from uldscale.runtime.cache import CacheConfig
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.stages.locate import MOVED, PREDICTIONS, PROBE
-from uldscale.stages.seeking import CHUNK, Chunk, SeekingWorker, forget, seek
+from uldscale.stages.seeking import CHUNK, Chunk, SeekingWorker, forget, lacks, seek, sought
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
 
@@ -119,22 +119,25 @@ def zero_shot(
     border: float,
     run: RunFolder,
     runtime: RuntimeConfig,
+    *,
+    all_rows: bool,
 ) -> None:
-    """Cluster pixels of the training images, then find K `landmarks` on every image; writes predictions and probe.
+    """Cluster pixels of the training images, then find K `landmarks` on images (`all_rows`: see EvaluateConfig); writes predictions
+    and probe.
 
     The actors of `runtime.locate` find them, or without that role this process. Raises UserError when the store lacks the view on
     which methods are probed.
     """
     folder = run.method(METHOD)
     predictions, probe = (files.join(folder, name) for name in (PREDICTIONS, PROBE))
-    if files.exists(predictions):
+    rows, probed = sought(index, all_rows), probes.sample(index)
+    if not lacks(predictions, rows):
         return
     if store.spec.num_views <= MOVED:
         raise UserError(
             f"ZeroShot is probed on a moved view, but {store.root} has {store.spec.num_views} view of each image; "
             f"set extract.views.count to {MOVED + 1} or more"
         )
-    rows, probed = index.rows(), probes.sample(index)
     with Progress(METHOD, len(rows) + 2 * len(probed), run.progress) as progress:
         with environment.given(gpus=0):
             finder = Finder.of(config, landmarks, index, store, border)
