@@ -2,10 +2,10 @@
 
     python benchmarks/train_step.py runs/demo [--steps 200]
 
-The first stage of a finished run is trained again from its store, by the worker of `uldscale train` with the settings of the run; before
-and after it the same network and losses take as many steps by torch's Adam on batches that were read beforehand, with as many threads.
-Seconds of the first steps are left out of both. Prints one JSON line: steps a second, their ratio, and the share of time in which training
-waited for data.
+The first stage of a finished run is trained again from its store, by the worker of `uldscale train` with the settings of the run and each
+engine in turn; before and after them the same network and losses take as many steps by torch's Adam on batches that were read
+beforehand, with as many threads. Seconds of the first steps are left out of all. Prints one JSON line: steps a second, their ratio, and
+the share of time in which training waited for data.
 """
 
 import argparse
@@ -37,6 +37,11 @@ LOGGED = 10
 """Steps of a measurement."""
 BATCHES = 16
 """Kept in memory."""
+ENGINES: dict[str, dict[str, Any]] = {
+    "deepspeed, ZeRO 0": {"kind": "deepspeed", "zero": 0},
+    "deepspeed, ZeRO 1": {"kind": "deepspeed", "zero": 1},
+    "ddp": {"kind": "ddp"},
+}
 
 
 def bare(job: Job, store: FeatureStore, index: ImageIndex, steps: int) -> list[float]:
@@ -64,37 +69,45 @@ def bare(job: Job, store: FeatureStore, index: ImageIndex, steps: int) -> list[f
     return seconds[1:]
 
 
-def ours(job: Job, store: FeatureStore, index: ImageIndex, steps: int, folder: str) -> tuple[list[float], float]:
+def ours(job: Job, store: FeatureStore, index: ImageIndex, steps: int, engine: dict[str, Any]) -> tuple[float, float]:
     """Seconds a step, and the share of time that went into waiting for data."""
+    with tempfile.TemporaryDirectory() as folder:
+        events = trained(job, store, index, steps, engine, folder)
+    parts = [event["seconds"] for event in events if event["event"] == "parts"][1:]
+    waited = sum(part["data"] for part in parts) / sum(sum(part.values()) for part in parts)
+    return statistics.median([event["step_seconds"] for event in events if event["event"] == "step"][1:]), waited
+
+
+def trained(
+    job: Job, store: FeatureStore, index: ImageIndex, steps: int, engine: dict[str, Any], folder: str
+) -> list[dict[str, Any]]:
+    """What the log says of the first stage."""
     later = {"steps": 1, "learning_rate": 1e-5}
     stages = {"bootstrap": {**later, "steps": steps}, "d_uld_pose_proxy": later}
     stages |= {name: {**later, "relabel_every": 1} for name in ("d_uld", "d_uld_pp")}
-    once = {"log_every": LOGGED, "checkpoint_every": steps, "full_vae": None, "mallis_d": None}
+    once = {"log_every": LOGGED, "checkpoint_every": steps, "full_vae": None, "mallis_d": None, "engine": engine}
     config, run = job.train.updated(**stages, **once), RunFolder(folder)
     train(config, job.extract.features, store.root, index, job.data.roi.border, run, job.runtime)
-    events = [event for event in run.read_metrics() if event.get("stage") == Stage.BOOTSTRAP]
-    parts = [event["seconds"] for event in events if event["event"] == "parts"][1:]
-    waited = sum(part["data"] for part in parts) / sum(sum(part.values()) for part in parts)
-    return [event["step_seconds"] for event in events if event["event"] == "step"][1:], waited
+    return [event for event in run.read_metrics() if event.get("stage") == Stage.BOOTSTRAP]
 
 
 def compare(job: Job, run: RunFolder, steps: int) -> dict[str, Any]:
     """The measurement."""
     store = FeatureStore.open(job.extract.store.root or run.store)
     index = ImageIndex.read(run.index)
-    with threads(job.runtime.train.threads), tempfile.TemporaryDirectory() as folder:
+    with threads(job.runtime.train.threads):
         before = bare(job, store, index, steps // 2)
-        here, waited = ours(job, store, index, steps, folder)
+        found = {name: ours(job, store, index, steps, engine) for name, engine in ENGINES.items()}
         after = bare(job, store, index, steps // 2)
-    bare_seconds, our_seconds = statistics.median([*before, *after]), statistics.median(here)
+    alone = statistics.median([*before, *after])
     return {
-        "bare_steps_a_second": round(1 / bare_seconds, 3),
-        "our_steps_a_second": round(1 / our_seconds, 3),
-        "ratio": round(bare_seconds / our_seconds, 3),
+        "bare_steps_a_second": round(1 / alone, 3),
         "bare_before_and_after": [round(1 / statistics.median(part), 3) for part in (before, after)],
-        "waited_for_data": round(waited, 4),
-        "engine": job.train.engine.model_dump(),
+        "steps_a_second": {name: round(1 / seconds, 3) for name, (seconds, _) in found.items()},
+        "ratio": {name: round(alone / seconds, 3) for name, (seconds, _) in found.items()},
+        "waited_for_data": {name: round(waited, 4) for name, (_, waited) in found.items()},
         "batch": job.train.batch,
+        "workers": job.runtime.train.count,
         "threads": job.runtime.train.threads,
         "cpus": os.cpu_count(),
     }
