@@ -112,7 +112,7 @@ MUTATIONS: list[tuple[Check, str, str, Any]] = [
     (resources.sizes, "gpu", f"{RELABEL}/resources/GPU", GONE),
     (resources.sizes, "gpu", f"{EXTRACT}/maxReplicas", 7),
     (resources.memory, "cpu", JOB_FILE, instead("memory_gib: 2,", "memory_gib: 1,")),
-    (resources.memory, "gpu", JOB_FILE, instead("memory_gib: 16, node: relabel", "memory_gib: 2, node: relabel")),
+    (resources.memory, "gpu", JOB_FILE, instead("memory_gib: 16, node: relabel", "memory_gib: 1, node: relabel")),
     (resources.memory, "cpu", f"{HEAD_POD}/containers/0/resources/requests/memory", "3Gi"),
     (resources.memory, "gpu", f"{HEAD}/rayStartParams/object-store-memory", str(14 * 2**30)),
     (resources.requests, "gpu", f"{TRAIN_POD}/containers/0/resources/requests/cpu", "5500m"),
