@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 
 from uldscale.runtime.engine import read_weights
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 STEPS = 200
 
@@ -71,7 +71,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 def wait_for(reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while not reached():
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline
