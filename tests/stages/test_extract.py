@@ -64,4 +64,4 @@ def test_zero_shot_wants_a_moved_view(settings: dict[str, Any], tmp_path: Path) 
     spec = store_spec(job.extract, outline, job.data.size, num_rows=len(index), index=index.fingerprint())
     store = FeatureStore.open_or_create(str(tmp_path / "store"), spec)
     with pytest.raises(UserError, match=r"has 1 view of each image; set extract\.views\.count to 2 or more"):
-        zero_shot(job.zero_shot, 3, index, store, 0.1, RunFolder(str(tmp_path / "run")), job.runtime)
+        zero_shot(job.zero_shot, 3, index, store, 0.1, RunFolder(str(tmp_path / "run")), job.runtime, all_rows=False)
