@@ -13,10 +13,11 @@ import json
 import multiprocessing
 import os
 import pickle
-import resource
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,7 +84,9 @@ def serve(parts: Sequence[bytes], folder: str, answer: Any) -> None:
     count = len(parts)
     del parts
     _, seconds = timed(relabeller.make, Stage.D_ULD_PP, 0, None, count)
-    answer.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    # Not getrusage: that of a process begins with what its parent held.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    answer.send((seconds, 1024 * int(peak)))
 
 
 def fitted(parts: list[bytes], folder: str) -> tuple[float, int]:
@@ -104,12 +107,12 @@ def round_of(images: int, ranks: int) -> dict[str, Any]:
     rows = [np.concatenate([np.arange(block.start, block.stop) for block in each]) for each in mine]
     counts = sampling.gather = Counts()  # type: ignore[assignment]
     for each in rows:
-        sampling.sample(made(each), limit, seed=0, device=device)
+        sampling.sample([made(each)], limit, seed=0, device=device)
     counts.known = True
     parts, sample_seconds = [], []
     for each in rows:
         keypoints = made(each)
-        part, seconds = timed(lambda keypoints=keypoints: sampling.sample(keypoints, limit, seed=0, device=device))
+        part, seconds = timed(lambda keypoints=keypoints: sampling.sample([keypoints], limit, seed=0, device=device))
         parts.append(pickle.dumps(part, protocol=5))
         sample_seconds.append(seconds)
     with tempfile.TemporaryDirectory() as folder:

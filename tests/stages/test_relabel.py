@@ -50,7 +50,7 @@ def runtime() -> RuntimeConfig:
 
 def test_the_users_turn_is_no_lost_worker(relabeller: Relabeller, runtime: RuntimeConfig, tmp_path: Path) -> None:
     with relabel_service(relabeller, "few", runtime) as service, pytest.raises(DataError, match="0 keypoints"):
-        RelabelClient(service, RunFolder(str(tmp_path)).labels)(Stage.D_ULD, 0, None, keypoints(0))
+        RelabelClient(service, RunFolder(str(tmp_path)).labels)(Stage.D_ULD, 0, None, keypoints(0))()
 
 
 class DiesOnce(Relabeller):
@@ -65,10 +65,11 @@ class DiesOnce(Relabeller):
 
 @pytest.mark.cluster
 def test_a_restarted_service_fits_the_same(relabeller: Relabeller, runtime: RuntimeConfig, tmp_path: Path) -> None:
-    wanted = relabeller(Stage.D_ULD, 0, None, keypoints(5)).arrays()
+    wanted = relabeller(Stage.D_ULD, 0, None, keypoints(5))().arrays()
     dying = DiesOnce(ClusterConfig(landmarks=3), RunFolder(str(tmp_path / "dying")), seed=0)
     with relabel_service(dying, "dying", runtime) as service:
-        fitted = RelabelClient(service, RunFolder(str(tmp_path / "dying")).labels)(Stage.D_ULD, 0, None, keypoints(5))
+        client = RelabelClient(service, RunFolder(str(tmp_path / "dying")).labels)
+        fitted = client(Stage.D_ULD, 0, None, keypoints(5))()
     assert (tmp_path / "dying/died").exists()
     for name, values in fitted.arrays().items():
         np.testing.assert_array_equal(values, wanted[name])

@@ -47,7 +47,7 @@ def test_shares_leave_no_trace(training: Training, followed: bool) -> None:
     known = anchors(training) if followed else None
 
     def seen(rows: np.ndarray) -> Keypoints:
-        return describe(training.network, training.reader, [rows], KeypointConfig(), BORDER, None, known)
+        return next(describe(training.network, training.reader, [rows], KeypointConfig(), BORDER, None, known))
 
     whole, parts = seen(np.arange(8)), Keypoints.joined([seen(rows) for rows in (np.arange(5, 8), np.arange(5))])
     for name, values in vars(whole).items():
@@ -79,9 +79,8 @@ def test_images_without_a_pose_have_the_anchors_of_all() -> None:
 
 
 def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training) -> None:
-    found = describe(
-        training.network, training.reader, [np.arange(8)], KeypointConfig(visible=0), BORDER, None, anchors(training)
-    )
+    settings, known = KeypointConfig(visible=0), anchors(training)
+    found = next(describe(training.network, training.reader, [np.arange(8)], settings, BORDER, None, known))
     counts, cell = np.bincount(found.row, minlength=8), 1 / training.network.config.grid
     assert counts.min() >= 1
     assert counts.max() <= LANDMARKS
@@ -94,7 +93,7 @@ def test_with_anchors_an_image_has_each_landmark_once_at_most(training: Training
 def test_dense_keypoints_cover_more_of_an_image_than_peaks(training: Training) -> None:
     settings = KeypointConfig(minimum=4)
     peaks, dense = (
-        describe(training.network, training.reader, [np.arange(8)], settings, BORDER, dense=dense)
+        next(describe(training.network, training.reader, [np.arange(8)], settings, BORDER, dense=dense))
         for dense in (False, True)
     )
     assert len(dense.row) > len(peaks.row)

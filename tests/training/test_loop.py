@@ -11,11 +11,11 @@ import torch
 from uldscale import files
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import IncompleteError, UserError
-from uldscale.labels import latest_round
+from uldscale.labels import Labels, latest_round
 from uldscale.training import checkpoints
 from uldscale.training.checkpoints import Position
 from uldscale.training.loop import Training
-from uldscale.training.schedule import Stage
+from uldscale.training.schedule import Stage, TrainConfig
 
 METHODS = [stage for stage in Stage if stage is not Stage.BOOTSTRAP]
 
@@ -94,6 +94,38 @@ def test_a_node_that_will_go_away_is_worth_a_checkpoint_a_log_line(
     warned.run_all()
     assert committed[:3] == ["00-bootstrap-0000001", "00-bootstrap-0000002", "00-bootstrap-0000003"]
     assert losses(warned) == losses(whole)
+
+
+def test_training_goes_on_while_a_round_is_fitted(
+    training_in: Callable[..., Training], config: TrainConfig, tmp_path: Path
+) -> None:
+    """Labels change `overlap` steps later, also after a kill or a wish to stop in between; a stage begins with its own at once."""
+    stage = {"steps": 6, "learning_rate": 1e-3, "relabel_every": 3}
+    config = config.updated(d_uld=stage, d_uld_pp=stage, full_vae=None, mallis_d=None, overlap=2, checkpoint_every=1)
+    seen: list[tuple[Stage, int, int | None]] = []
+    whole = training_in(tmp_path / "whole", config)
+    batches = whole.batches
+
+    def watched(stage: Stage, steps: range, labels: Labels | None) -> object:
+        seen.extend((stage, step, labels and labels.number) for step in steps)
+        return batches(stage, steps, labels)
+
+    whole.batches = watched  # type: ignore[assignment]
+    whole.run_all()
+    assert [number for stage, _, number in seen if stage is Stage.D_ULD] == [0, 0, 0, 0, 0, 1]
+    assert [number for stage, _, number in seen if stage is Stage.D_ULD_PP] == [4, 4, 4, 4, 4, 5]
+    for calls in (3 + 4, 3 + 5, 3 + 6, 3 + 6 + 3 + 5):
+        folder = tmp_path / str(calls)
+        killed = training_in(folder, config)
+        kill_after(killed, calls)
+        with pytest.raises(Killed):
+            killed.run_all()
+        asked = iter([False] * 2 + [True] * 100)
+        with pytest.raises(IncompleteError):
+            training_in(folder, config, stop=lambda asked=asked: next(asked)).run_all()
+        resumed = training_in(folder, config)
+        resumed.run_all()
+        assert losses(resumed) == losses(whole)
 
 
 def kill_after(training: Training, calls: int) -> None:

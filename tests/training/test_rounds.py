@@ -18,6 +18,7 @@ from uldscale.runs import RunFolder
 from uldscale.runtime.ranks import barrier, rank, world_size
 from uldscale.stages.relabel import Relabeller
 from uldscale.store.features import FeatureStore
+from uldscale.training.described import Described
 from uldscale.training.description import Keypoints
 from uldscale.training.labelling import Labelling
 from uldscale.training.loop import Training
@@ -31,7 +32,9 @@ class Together:
     def __init__(self, config: TrainConfig, run: RunFolder) -> None:
         self._relabeller, self._labels = Relabeller(config.clusters, run, seed=0), run.labels
 
-    def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> Labelling:
+    def __call__(
+        self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints
+    ) -> Callable[[], Labelling]:
         parts: list[Any] = [None] * world_size()
         torch.distributed.all_gather_object(parts, keypoints)
         if rank() == 0:
@@ -39,7 +42,7 @@ class Together:
                 self._relabeller.add(part, own)
             assert self._relabeller.make(stage, number, previous, len(parts))
         barrier()
-        return Labelling.from_arrays(labels.read_labelling(self._labels, number))
+        return lambda: Labelling.from_arrays(labels.read_labelling(self._labels, number))
 
 
 def on_rank(own: int, world: int, root: str, folder: str, settings: str) -> None:
@@ -92,14 +95,24 @@ def keypoints() -> Keypoints:
 
 def test_a_sample_is_whole_images_up_to_a_limit(keypoints: Keypoints) -> None:
     device = torch.device("cpu")
-    some = sample(keypoints, 600, seed=0, device=device)
+    some = sample([keypoints], 600, seed=0, device=device)
     assert 580 < len(some.row) <= 600
     assert (np.bincount(some.row, minlength=1000)[some.rows] == 3).all()
     assert some.descriptors.dtype == np.float16
-    more, others = sample(keypoints, 1200, seed=0, device=device), sample(keypoints, 600, seed=1, device=device)
+    more, others = sample([keypoints], 1200, seed=0, device=device), sample([keypoints], 600, seed=1, device=device)
     assert set(some.rows) < set(more.rows)
     assert len(set(some.rows) & set(others.rows)) < 100
-    np.testing.assert_array_equal(sample(keypoints, 3000, seed=0, device=device).rows, keypoints.rows)
+    np.testing.assert_array_equal(sample([keypoints], 3000, seed=0, device=device).rows, keypoints.rows)
+
+
+def test_a_sample_is_the_same_in_any_blocks(keypoints: Keypoints) -> None:
+    """Kept on disk in between."""
+    described, whole = Described(), sample([keypoints], 600, seed=0, device=torch.device("cpu"))
+    for first in (0, 10, 500):
+        last = {0: 10, 10: 500}.get(first, 1000)
+        described.append(keypoints.on((keypoints.rows >= first) & (keypoints.rows < last)))
+    for name, values in vars(sample(described, 600, seed=0, device=torch.device("cpu"))).items():
+        np.testing.assert_array_equal(values, getattr(whole, name))
 
 
 def test_a_sample_hangs_on_rows_alone(keypoints: Keypoints) -> None:
@@ -107,7 +120,7 @@ def test_a_sample_hangs_on_rows_alone(keypoints: Keypoints) -> None:
     device = torch.device("cpu")
     other = replace(keypoints, codes=keypoints.codes + 1, descriptors=keypoints.descriptors[::-1])
     np.testing.assert_array_equal(
-        sample(keypoints, 900, seed=0, device=device).rows, sample(other, 900, seed=0, device=device).rows
+        sample([keypoints], 900, seed=0, device=device).rows, sample([other], 900, seed=0, device=device).rows
     )
 
 

@@ -4,9 +4,10 @@ Laws: what was fitted is on disk before anyone sees it. The service has no state
 for which a restarted one asks again. A round fitted twice is the same twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,13 @@ class Relabeller:
         labels.write_labelling(self._run.labels, number, labelling.arrays())
         return True
 
-    def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> Labelling:
-        """All of it, for a training rank that is alone."""
+    def __call__(
+        self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints
+    ) -> Callable[[], Labelling]:
+        """All of it at once, for a training rank that is alone."""
         self.add(0, keypoints)
         self.make(stage, number, previous, 1)
-        return self._labelling(number)
+        return partial(self._labelling, number)
 
     def _labelling(self, number: int) -> Labelling:
         return Labelling.from_arrays(labels.read_labelling(self._run.labels, number))
@@ -71,18 +74,29 @@ class RelabelClient:
         self._service: Any = ray.get_actor(name, NAMESPACE)
         self._labels = labels
 
-    def __call__(self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> Labelling:
-        """Give this rank's part of the sample, get what was fitted on all of it; every rank calls this.
+    def __call__(
+        self, stage: Stage, number: int, previous: int | None, keypoints: Keypoints
+    ) -> Callable[[], Labelling]:
+        """Give this rank's part of the sample, and let all of it be fitted; every rank calls this, and what it returns.
 
-        Raises the UserError of the service; what else goes wrong there is Ray's, after which the workers start again.
+        That raises the UserError of the service; what else goes wrong there is Ray's, after which the workers start again.
         """
-        made = False
-        while not made:
-            with telemetry.timing(PART_SECONDS, part="send"):
-                _answer(self._service.add.remote(rank(), keypoints))
-            barrier()
-            made = rank() == 0 and _answer(self._service.make.remote(stage, number, previous, world_size()))
-            made = bool(of_first(made))
+        self._send(keypoints)
+        making = self._make(stage, number, previous)
+        return lambda: self._made(making, stage, number, previous, keypoints)
+
+    def _send(self, keypoints: Keypoints) -> None:
+        with telemetry.timing(PART_SECONDS, part="send"):
+            _answer(self._service.add.remote(rank(), keypoints))
+        barrier()
+
+    def _make(self, stage: Stage, number: int, previous: int | None) -> Any:
+        return self._service.make.remote(stage, number, previous, world_size()) if rank() == 0 else None
+
+    def _made(self, making: Any, stage: Stage, number: int, previous: int | None, keypoints: Keypoints) -> Labelling:
+        while not of_first(rank() == 0 and _answer(making)):
+            self._send(keypoints)
+            making = self._make(stage, number, previous)
         with telemetry.timing(PART_SECONDS, part="pull"):
             return Labelling.from_arrays(labels.read_labelling(self._labels, number))
 

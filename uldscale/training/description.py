@@ -3,8 +3,9 @@
 N' images of a share, n keypoints of all of them, K landmarks, Q poses, D descriptor size, Z latent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from uldscale.models.landmarks import Located, locate, vertex
 from uldscale.models.network import Network, Outputs
 from uldscale.store.reader import FeatureReader
 from uldscale.training.anchors import Anchors
-from uldscale.training.passes import outputs_of
+from uldscale.training.passes import outputs_of, parts_of
 
 _OF_IMAGES = ("rows", "codes", "places", "poses")
 
@@ -65,7 +66,7 @@ class Keypoints:
 def describe(
     network: Network,
     reader: FeatureReader,
-    parts: Sequence[NDArray[np.int64]],
+    blocks: Sequence[NDArray[np.int64]],
     config: KeypointConfig,
     border: float,
     before: Labels | None = None,
@@ -73,22 +74,24 @@ def describe(
     *,
     dense: bool = False,
     advance: Callable[[int], None] = lambda count: None,
-) -> Keypoints:
-    """Keypoints of some images as they are (view 0), a part of the rows after the other, found inside the border by the network in its
+) -> Iterator[Keypoints]:
+    """Keypoints of some images as they are (view 0), a block of rows after the other, found inside the border by the network in its
     present state.
 
     `before` are the labels of the last round. With `anchors` keypoints are the landmarks of each image, else the peaks of its heatmap,
     or with `dense` the cells that cover it. `advance` is told of every few images.
     """
-    described = [_none(network, before, anchors)]
-    for chunk, outputs in outputs_of(network, reader, parts):
-        if anchors is None:
-            found = _peaks(outputs, config, border, dense)
-        else:
-            found = _landmarks(outputs, config, border, anchors.of(chunk))
-        described.append(_keypoints(chunk, network.codes(outputs.logits), found, before, anchors))
-        advance(len(chunk))
-    return Keypoints.joined(described)
+    passes = outputs_of(network, reader, parts_of(blocks))
+    for block in blocks:
+        described = [_none(network, before, anchors)]
+        for chunk, outputs in islice(passes, len(parts_of([block]))):
+            if anchors is None:
+                found = _peaks(outputs, config, border, dense)
+            else:
+                found = _landmarks(outputs, config, border, anchors.of(chunk))
+            described.append(_keypoints(chunk, network.codes(outputs.logits), found, before, anchors))
+            advance(len(chunk))
+        yield Keypoints.joined(described)
 
 
 def _peaks(outputs: Outputs, config: KeypointConfig, border: float, dense: bool) -> Located:

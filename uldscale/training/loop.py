@@ -29,7 +29,7 @@ from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
 from uldscale.training.labelling import Labelling
 from uldscale.training.objectives import Losses, Objective
-from uldscale.training.rounds import Fit, Rounds
+from uldscale.training.rounds import Begun, Fit, Rounds
 from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
 
 STOPPED = "interrupted; the same command goes on from here"
@@ -64,6 +64,8 @@ class Training:
     """Whether a checkpoint is needed soon; called by every rank at the same time, with one answer."""
     network: Network = field(init=False)
     labels: Labels | None = field(init=False, default=None)
+    begun: Begun | None = field(init=False, default=None)
+    """The round that is being fitted while training goes on."""
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.config.seed)
@@ -125,37 +127,41 @@ class Training:
         if checkpoint:
             engine.load(checkpoint)
         with self.journal.stage(stage, position.step, settings.steps):
-            for steps in self._stretches(stage, position.step):
+            for steps in self.config.stretches(stage, position.step):
                 position = self._relabel_when_due(replace(position, step=steps.start))
                 while position.step < steps.stop:
                     reached, stop = self._train(engine, stage, range(position.step, steps.stop))
                     position = replace(position, step=reached)
+                    if reached == steps.stop:
+                        position = self._end_round(position)
                     if reached == settings.steps:
                         position = self._finish(position)
-                    self._save(engine, position)
+                    # What a round was begun with is only here, so the last checkpoint before it is where a resumed run begins it again.
+                    if self.begun is None:
+                        self._save(engine, position)
                     if stop:
                         raise IncompleteError(STOPPED)
 
-    def _stretches(self, stage: Stage, start: int) -> list[range]:
-        """Runs of steps between two moments at which something else happens: a round of labels, a checkpoint, the end."""
-        settings = self.config.of(stage)
-        cuts = {start, settings.steps}
-        for every in (self.config.checkpoint_every, settings.relabel_every):
-            cuts |= set(range(0, settings.steps, every)) if every else set()
-        ordered = sorted(cut for cut in cuts if cut >= start)
-        return [range(first, last) for first, last in zip(ordered, ordered[1:], strict=False)]
-
     def _relabel_when_due(self, position: Position) -> Position:
+        """A round of labels, or its beginning when training shall go on meanwhile; a stage begins with labels of its own."""
         every = self.config.of(position.stage).relabel_every
         if every is None or position.step % every:
             return position
-        return self._make_round(position)
+        self._begin_round(position)
+        return position if position.step and self.config.overlap else self._end_round(position)
 
-    def _make_round(self, position: Position) -> Position:
+    def _begin_round(self, position: Position) -> None:
         with self.journal.seconds.of("relabel"):
             self.network.eval()
-            self.labels = self.rounds.make(position.stage, position.round + 1, self.labels)
+            self.begun = self.rounds.begin(position.stage, position.round + 1, self.labels)
             self.network.train()
+
+    def _end_round(self, position: Position) -> Position:
+        """Take the labels of the round that was begun, if there is one."""
+        if self.begun is None:
+            return position
+        with self.journal.seconds.of("relabel"):
+            self.labels, self.begun = self.rounds.end(self.begun), None
         self.journal.labels(position.round + 1)
         return replace(position, round=position.round + 1)
 
@@ -201,7 +207,8 @@ class Training:
         """At a stage's end: labels from the final weights, and the method as a detector of its own."""
         if position.stage is Stage.BOOTSTRAP:
             return position
-        position = self._make_round(position)
+        self._begin_round(position)
+        position = self._end_round(position)
         assert self.labels is not None
         if rank() == 0:
             detector = LandmarkDetector(

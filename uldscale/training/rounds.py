@@ -1,7 +1,8 @@
 """A round of pseudo-labels at a rank (paper, Algorithm 1): its images are described here, a sample of them is fitted somewhere, and
 the rest of the work is done here again.
 
-Laws: equal labels for any number of ranks. A round that was written counts when all ranks have written theirs.
+Laws: equal labels for any number of ranks, and however long after its beginning a round is ended. A round that was written counts
+when all ranks have written theirs.
 """
 
 import time
@@ -23,18 +24,35 @@ from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
 from uldscale.training import checkpoints
 from uldscale.training.anchors import find_anchors
+from uldscale.training.described import Described
 from uldscale.training.description import Keypoints, describe
 from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
 from uldscale.training.labelling import Labelling
-from uldscale.training.passes import parts_of
 from uldscale.training.relabelling import PART_SECONDS
 from uldscale.training.sample import sample
 from uldscale.training.schedule import CLUSTERING, Stage, TrainConfig
 from uldscale.training.tally import Tally
 
-Fit = Callable[[Stage, int, int | None, Keypoints], Labelling]
-"""Fits (stage, round, the round before, this rank's part of the sample); called by every rank, returns the same to all."""
+Fit = Callable[[Stage, int, int | None, Keypoints], Callable[[], Labelling]]
+"""Begins to fit (stage, round, the round before, this rank's part of the sample); called by every rank. What it returns waits for the
+end, and gives the same to all."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A round that is being fitted."""
+
+    stage: Stage
+    number: int
+    before: Labels | None
+    own: list[range]
+    """Blocks of this rank."""
+    described: Described
+    """Keypoints of each of them."""
+    labelling: Callable[[], Labelling]
+    seconds: float
+    """That the beginning took."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +77,57 @@ class Rounds:
 
     def make(self, stage: Stage, number: int, before: Labels | None) -> Labels:
         """Round `number`, which follows the round `before`."""
+        return self.end(self.begin(stage, number, before))
+
+    def begin(self, stage: Stage, number: int, before: Labels | None) -> Begun:
+        """See what the network, in its present state, makes of the images, and let a sample of them be fitted."""
         start, device = time.monotonic(), next(self.network.parameters()).device
         mine = share(np.arange(len(blocks(self.num_rows))), rank(), world_size())
-        own = [blocks(self.num_rows)[block] for block in mine]
-        keypoints = self._describe(own, stage, before)
-        part = sample(keypoints, self.config.clusters.sample, seed=self.config.seed, device=device)
+        # A rank without images has none of one block.
+        own = [blocks(self.num_rows)[block] for block in mine] or [range(0)]
+        described = self._describe(own, stage, before)
+        part = sample(described, self.config.clusters.sample, seed=self.config.seed, device=device)
         labelling = self.fit(stage, number, None if before is None else before.number, part)
-        tally = self._write(number, own, keypoints, labelling).of_all_ranks(device)
-        if rank() == 0:
-            self._commit(stage, number, tally.figures(follows=before is not None), start)
-            _record(stage, number, tally)
-        barrier()
-        return Labels.open(self.run.labels, number)
+        return Begun(stage, number, before, own, described, labelling, time.monotonic() - start)
 
-    def _describe(self, own: list[range], stage: Stage, before: Labels | None) -> Keypoints:
+    def end(self, begun: Begun) -> Labels:
+        """Wait for the fit, and label the images."""
+        start, device = time.monotonic() - begun.seconds, next(self.network.parameters()).device
+        tally = self._write(begun, begun.labelling()).of_all_ranks(device)
+        if rank() == 0:
+            self._commit(begun, tally.figures(follows=begun.before is not None), start)
+            _record(begun.stage, begun.number, tally)
+        barrier()
+        return Labels.open(self.run.labels, begun.number)
+
+    def _describe(self, own: list[range], stage: Stage, before: Labels | None) -> Described:
         """Keypoints of this rank's blocks: cells for the first round, then peaks where they are over-segmented, or the landmarks of
         the round before.
         """
-        peaks, anchors = CLUSTERING[stage] is Clustering.OVER_SEGMENTED, None
+        peaks, anchors, described = CLUSTERING[stage] is Clustering.OVER_SEGMENTED, None, Described()
         rows = [self._in(block) for block in own]
         with self.journal.round(sum(map(len, rows))) as progress, telemetry.timing(PART_SECONDS, part="describe"):
             if before is not None and not peaks:
                 clusters = Labelling.from_arrays(before.labelling).clusters
                 anchors = find_anchors(self.network, self.reader, self.rows, before, clusters)
-            return describe(
-                self.network, self.reader, parts_of(rows), self.config.keypoints, self.border, before, anchors,
+            for keypoints in describe(
+                self.network, self.reader, rows, self.config.keypoints, self.border, before, anchors,
                 dense=before is None, advance=progress.advance if progress else lambda count: None,
-            )  # fmt: skip
+            ):  # fmt: skip
+                described.append(keypoints)
+        return described
 
     def _in(self, block: range) -> NDArray[np.int64]:
         """Training rows of a block."""
         first, last = np.searchsorted(self.rows, (block.start, block.stop))
         return self.rows[first:last]
 
-    def _write(self, number: int, own: list[range], keypoints: Keypoints, labelling: Labelling) -> Tally:
+    def _write(self, begun: Begun, labelling: Labelling) -> Tally:
         """Label and write this rank's blocks, each by itself: the last bits may hang on what is computed together."""
-        latent, poses = keypoints.codes.shape[1], len(labelling.clusters.centroids)
-        labels = Labels.create(self.run.labels, number, self.num_rows, labelling.count, latent)
+        latent, poses = self.config.network.vae.latent, len(labelling.clusters.centroids)
+        labels = Labels.create(self.run.labels, begun.number, self.num_rows, labelling.count, latent)
         tallies = [Tally.none(labelling.count, poses)]
-        for block in own:
-            some = keypoints.on((keypoints.rows >= block.start) & (keypoints.rows < block.stop))
+        for block, some in zip(begun.own, begun.described, strict=True):
             with telemetry.timing(PART_SECONDS, part="assign"):
                 found = labelling(some) if len(some.rows) else Exemplars.none(some.rows, labelling.count, latent)
             with telemetry.timing(PART_SECONDS, part="write"):
@@ -106,9 +135,9 @@ class Rounds:
             tallies.append(Tally.of(some, found, poses))
         return Tally.added(tallies)
 
-    def _commit(self, stage: Stage, number: int, figures: dict[str, Any], start: float) -> None:
+    def _commit(self, begun: Begun, figures: dict[str, Any], start: float) -> None:
         """Make the round valid, drop those that nobody needs any more, and tell of it."""
-        labels = Labels.open(self.run.labels, number, valid=False)
+        stage, labels = begun.stage, Labels.open(self.run.labels, begun.number, valid=False)
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
             figures |= self._pose_figures(labels.poses)
         if self.fence:
@@ -117,7 +146,7 @@ class Rounds:
         in_use = {position.round for position in checkpoints.all_of(self.run.checkpoints)}
         prune(self.run.labels, self.config.keep_rounds, in_use)
         seconds = time.monotonic() - start
-        self.run.log(event="relabel", stage=stage.value, round=number, seconds=round(seconds, 3), **figures)
+        self.run.log(event="relabel", stage=stage.value, round=begun.number, seconds=round(seconds, 3), **figures)
         telemetry.record("uldscale_relabel_seconds", seconds, stage=stage.value)
         for name, metric in _SERIES.items():
             if name in figures:

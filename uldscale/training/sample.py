@@ -1,5 +1,6 @@
 """The images whose keypoints are fitted: chosen by a hash of their rows, so that any number of ranks chooses the same."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -13,17 +14,21 @@ BINS = 1 << 16
 """Of hashes, which come in or stay out together; with fewer, one would have more keypoints than a sample of the largest data."""
 
 
-def sample(keypoints: Keypoints, limit: int, *, seed: int, device: torch.device) -> Keypoints:
-    """The images of this rank that belong to the sample, with descriptors in float16; every rank calls this.
+def sample(blocks: Iterable[Keypoints], limit: int, *, seed: int, device: torch.device) -> Keypoints:
+    """The images of this rank that belong to the sample, with descriptors in float16; every rank calls this, with a block or more.
 
     Images come in by their hash as long as the keypoints of all ranks are at most `limit`.
     """
-    bins = _bins(keypoints.rows, seed)
-    image = np.searchsorted(keypoints.rows, keypoints.row)
-    counts = torch.from_numpy(np.bincount(bins[image], minlength=BINS)).to(device)
-    whole = gather(counts[None]).sum(0).cumsum(0)
-    chosen = keypoints.on(bins < int((whole <= limit).sum()))
-    return replace(chosen, descriptors=chosen.descriptors.astype(np.float16))
+    counts = np.sum([_counts(block, seed) for block in blocks], axis=0)
+    whole = gather(torch.from_numpy(counts).to(device)[None]).sum(0).cumsum(0)
+    bins = int((whole <= limit).sum())
+    chosen = [block.on(_bins(block.rows, seed) < bins) for block in blocks]
+    return Keypoints.joined([replace(each, descriptors=each.descriptors.astype(np.float16)) for each in chosen])
+
+
+def _counts(keypoints: Keypoints, seed: int) -> NDArray[np.int64]:
+    """Keypoints in each bin."""
+    return np.bincount(_bins(keypoints.row, seed), minlength=BINS)
 
 
 def _bins(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -117,6 +117,10 @@ class TrainConfig(Settings):
     """Share of each stage, at its end, in which the learning rate falls linearly towards 0; the paper has 0."""
     checkpoint_every: int = Field(default=1000, ge=1)
     log_every: int = Field(default=50, ge=1)
+    overlap: int = Field(default=0, ge=0)
+    """Steps for which training goes on with the labels that it has while the next round is fitted; without a checkpoint meanwhile.
+    0: it waits.
+    """
     keep_rounds: int = Field(default=4, ge=2)
     """Rounds of pseudo-labels that stay on disk."""
     bootstrap: StageConfig = StageConfig(steps=50_000, learning_rate=1e-4)
@@ -126,6 +130,16 @@ class TrainConfig(Settings):
     full_vae: StageConfig | None = None
     """A baseline of the paper's tables, as `mallis_d`; None: it is not trained."""
     mallis_d: StageConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_round_at_a_time(self) -> Self:
+        for stage in self.stages:
+            every = self.of(stage).relabel_every
+            if every is not None and self.overlap >= every:
+                raise ValueError(
+                    f"train.overlap must be less than train.{stage}.relabel_every={every}, got {self.overlap}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:
@@ -149,3 +163,16 @@ class TrainConfig(Settings):
         """Learning rate by step of one of the `stages`."""
         settings = self.of(stage)
         return Rate(settings.learning_rate, self.warmup_steps, settings.steps, round(self.cooldown * settings.steps))
+
+    def stretches(self, stage: Stage, start: int) -> list[range]:
+        """Steps of a stage from `start` on, in runs between two moments at which something else happens: a checkpoint, the beginning or
+        the end of a round of labels.
+        """
+        settings = self.of(stage)
+        begun = range(0, settings.steps, settings.relabel_every) if settings.relabel_every else range(0)
+        cuts = {start, settings.steps, *range(0, settings.steps, self.checkpoint_every), *begun}
+        for step in begun[1:] if self.overlap else ():
+            end = min(step + self.overlap, settings.steps)
+            cuts = cuts - set(range(step + 1, end)) | {end}
+        ordered = sorted(cut for cut in cuts if cut >= start)
+        return [range(first, last) for first, last in zip(ordered, ordered[1:], strict=False)]
