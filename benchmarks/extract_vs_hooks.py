@@ -101,7 +101,9 @@ def whole(folder: Path, config: ExtractConfig, index: ImageIndex, size: int) -> 
     random = np.random.default_rng(0)
     samples = {tap.name: random.normal(size=(2000, tap.channels)).astype(np.float32) for tap in native}
     store.write_codec(codecs.fit_all(samples, config.features.codec.channels))
-    worker = ShardWorker(Blueprint(config, root, path, size, gpus=torch.cuda.device_count()))
+    worker = ShardWorker(
+        Blueprint(config, root, path, size, gpus=torch.cuda.device_count(), readers=os.cpu_count() or 1)
+    )
     worker.setup()
     return worker
 

@@ -7,10 +7,15 @@ import torch
 
 from uldscale import config as settings
 from uldscale.errors import ConfigError
-from uldscale.models.views import ViewConfig, apply, render_views, view_matrices
+from uldscale.models import rendering
+from uldscale.models.views import ViewConfig, apply, view_matrices
 
 SIZE = 64
 STILL = ViewConfig(count=1, rotation=0, scale=(1, 1), shift=0, brightness=0, contrast=0, saturation=0, noise=0)
+
+
+def render_views(image: np.ndarray, matrices: np.ndarray, config: ViewConfig, image_id: str, seed: int) -> np.ndarray:
+    return rendering.render_views(torch.from_numpy(image), matrices, config, image_id, seed).numpy()
 
 
 def smooth_image(seed: int = 0) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,8 @@ from uldscale.diffusion.codec import CodecConfig
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.noising import view_id
 from uldscale.errors import ModelError
-from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.models.rendering import render_views
+from uldscale.models.views import ViewConfig, view_matrices
 from uldscale.stages.extract import store_spec
 from uldscale.stages.shard_worker import Blueprint, ExtractConfig, ShardWorker
 from uldscale.store.features import FeatureStore
@@ -46,7 +48,7 @@ def blueprint(tiny_model: str, tmp_path: Path) -> Blueprint:
     )
     spec = store_spec(config, Backbone.outline(model), SIZE, num_rows=len(index), index=index.fingerprint())
     store = FeatureStore.open_or_create(str(tmp_path / "store"), spec)
-    return Blueprint(config, store.root, str(tmp_path / "index.parquet"), SIZE, gpus=0)
+    return Blueprint(config, store.root, str(tmp_path / "index.parquet"), SIZE, gpus=0, readers=2)
 
 
 def ready(blueprint: Blueprint) -> ShardWorker:
@@ -79,7 +81,8 @@ def expected(blueprint: Blueprint, row: int) -> tuple[Any, dict[str, Any]]:
     image = index.row(row)
     source = row if image.status == "ok" else 0
     matrices = view_matrices(config.views, image.id, config.features.seed)
-    views = render_views(index.load(source, SIZE), matrices, config.views, image.id, config.features.seed)
+    crop = torch.from_numpy(index.load(source, SIZE))
+    views = render_views(crop, matrices, config.views, image.id, config.features.seed)
     extractor = Extractor(Backbone.load(config.features.backbone), config.features)
     return matrices, extractor.encode(views, [view_id(image.id, view) for view in range(2)], {})
 

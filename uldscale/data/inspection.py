@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import google_crc32c
+import numpy as np
 import pyarrow as pa
 
 from uldscale.data import images, roi
@@ -32,13 +34,17 @@ class Inspector:
             return tabulate(list(pool.map(lambda item: self._row(*item), listed)))
 
     def _row(self, split: Split, record: Record) -> ImageRow:
-        blank = ImageRow(record.id, record.uri, split, 0, 0, (0.0,) * 4, "", None, None, record.yaw, "quarantined", "")
+        blank = ImageRow(
+            record.id, record.uri, split, 0, 0, (0.0,) * 4, "", 0, None, None, record.yaw, "quarantined", ""
+        )
         row = replace(blank, landmarks=record.landmarks, visible=record.visible)
         try:
             if record.broken:
                 raise BrokenImage(record.broken)
             with opened(record.uri, self._servers) as image:
-                row = replace(row, width=image.width, height=image.height, sha256=image.sha256, **image.truth)
+                row = replace(
+                    row, width=image.width, height=image.height, sha256=image.sha256, crc32c=image.crc32c, **image.truth
+                )
                 if record.extent and record.extent != (row.width, row.height):
                     said = "{} x {}".format(*record.extent)
                     raise BrokenImage(f"annotated as {said} px, but the image is {row.width} x {row.height} px")
@@ -71,6 +77,11 @@ class OpenImage:
     def sha256(self) -> str:
         """Digest of the file, or of the pixels of a generated image."""
         return images.sha256(self.pixels if self.content is None else self.content)
+
+    @property
+    def crc32c(self) -> int:
+        """Checksum of the same."""
+        return int(google_crc32c.value(np.ascontiguousarray(self.pixels) if self.content is None else self.content))
 
 
 @contextmanager

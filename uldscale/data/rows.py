@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         "height": pa.int32(),
         "roi": _many(pa.float64(), 4),
         "sha256": pa.string(),
+        "crc32c": pa.uint32(),
         "landmarks": _many(pa.float32()),
         "visible": _many(pa.bool_()),
         "yaw": pa.float32(),
@@ -44,7 +45,7 @@ class ImageRow:
     """One image. roi (x0, y0, x1, y1), landmarks (L, 2) float32 and visible (L,) are in pixels of the upright image.
 
     yaw is in degrees, > 0 with the nose toward image right. A quarantined row has a reason; its roi is (0, 0, 0, 0).
-    When the image could not be decoded, its width and height are 0 and its sha256 is "".
+    sha256 and crc32c are of the file, or of the pixels of a generated image; "" and 0, as width and height, when it could not be decoded.
     """
 
     id: str
@@ -54,6 +55,7 @@ class ImageRow:
     height: int
     roi: Box
     sha256: str
+    crc32c: int
     landmarks: NDArray[np.float32] | None
     visible: NDArray[np.bool_] | None
     yaw: float | None

@@ -32,6 +32,9 @@ _NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STAT
 
 MapFunction = Callable[[Tensor], Tensor]
 
+Images = NDArray[np.uint8] | Tensor
+"""(B, S, S, 3) RGB, in the memory of the host or of the device."""
+
 
 class FeatureConfig(Settings):
     """What the features are. Everything here changes their bytes."""
@@ -91,14 +94,14 @@ class Extractor:
             return native
         return [tap._replace(channels=min(tap.channels, self.config.codec.channels)) for tap in native]
 
-    def raw(self, images: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, Tensor]:
+    def raw(self, images: Images, ids: Sequence[str]) -> dict[str, Tensor]:
         """Features before the codec: (B, T, Cin, side, side) float32 by tap, on the device.
 
-        images: (B, S, S, 3) RGB; ids: one per image, it seeds the noise (noising.view_id for the views of an image).
+        ids: one per image, it seeds the noise (noising.view_id for the views of an image).
         """
         return self._each(images, ids, dict.fromkeys(self.taps, Tensor.float))
 
-    def encode(self, images: NDArray[np.uint8], ids: Sequence[str], codec: Arrays) -> dict[str, NDArray[Any]]:
+    def encode(self, images: Images, ids: Sequence[str], codec: Arrays) -> dict[str, NDArray[Any]]:
         """Features as they are stored, by resolution: "r08": (B, T, L, C, 8, 8), in the dtype of the codec.
 
         images, ids: as in `raw`; codec: from codec.fit_all. Raises KeyError when the codec lacks a tap.
@@ -112,7 +115,7 @@ class Extractor:
             groups.setdefault(f"r{maps.shape[-1]:02d}", []).append(maps)
         return _on_host({name: torch.stack(group, dim=2) for name, group in groups.items()})
 
-    def sample(self, images: NDArray[np.uint8], ids: Sequence[str], pixels: int) -> dict[str, NDArray[np.float16]]:
+    def sample(self, images: Images, ids: Sequence[str], pixels: int) -> dict[str, NDArray[np.float16]]:
         """Random pixels (B T pixels, Cin) of every tap, `pixels` of each map or all when it has fewer: what codecs are fitted on.
 
         images, ids: as in `raw`. Which pixels depends on the seed and on the first id.
@@ -131,9 +134,7 @@ class Extractor:
             raise ConfigError(f"data.size: {image_size}, but {self.backbone.name} wants {wanted}")
         return taps.describe(self.backbone.unet, self.taps, image_size // self.backbone.pixels_per_cell)
 
-    def _each(
-        self, images: NDArray[np.uint8], ids: Sequence[str], functions: Mapping[str, MapFunction]
-    ) -> dict[str, Tensor]:
+    def _each(self, images: Images, ids: Sequence[str], functions: Mapping[str, MapFunction]) -> dict[str, Tensor]:
         """Run the model, and a function per tap on full batches; results (B, T, ...) by tap, on the device."""
         self._check(images, ids)
         while True:
@@ -146,9 +147,7 @@ class Extractor:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _attempt(
-        self, images: NDArray[np.uint8], ids: Sequence[str], functions: Mapping[str, MapFunction]
-    ) -> dict[str, Tensor]:
+    def _attempt(self, images: Images, ids: Sequence[str], functions: Mapping[str, MapFunction]) -> dict[str, Tensor]:
         results: dict[str, Tensor] = {}
         finite: list[Tensor] = []
         total = len(ids) * len(self.config.timesteps)
@@ -172,7 +171,7 @@ class Extractor:
                 f"{ids[-1]!r}; check its weights, or set extract.features.backbone.dtype=float32"
             )
 
-    def _parts(self, images: NDArray[np.uint8], ids: Sequence[str]) -> Iterator[Part]:
+    def _parts(self, images: Images, ids: Sequence[str]) -> Iterator[Part]:
         latents = self._latents(images)
         caller = Caller(self.backbone, self.taps, self.config.timesteps, self.batch, images.shape[1])
         if self.config.mode == "inversion":
@@ -182,10 +181,10 @@ class Extractor:
             caller, latents, partial(self._noise, shape, ids) if self.config.mode == "noise" else None
         )
 
-    def _latents(self, images: NDArray[np.uint8]) -> Tensor:
+    def _latents(self, images: Images) -> Tensor:
         found = []
         for start in range(0, len(images), self.batch):
-            part = modes.sent(torch.from_numpy(images[start : start + self.batch]), self.backbone.device)
+            part = modes.sent(torch.as_tensor(images[start : start + self.batch]), self.backbone.device)
             pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             with modes.same_kernels():
                 found.append(self.backbone.latents(modes.padded(pixels, self.batch))[: len(part)])
@@ -195,9 +194,14 @@ class Extractor:
         own = ids[row] if self.config.noise == "image" else None
         return noising.noise(shape, seed=self.config.seed, timestep=timestep, name=own)
 
-    def _check(self, images: NDArray[np.uint8], ids: Sequence[str]) -> None:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
-            raise ValueError(f"images are {images.dtype} {images.shape}, wanted uint8 (B, S, S, 3)")
+    def _check(self, images: Images, ids: Sequence[str]) -> None:
+        if (
+            images.dtype not in (np.uint8, torch.uint8)
+            or images.ndim != 4
+            or images.shape[1] != images.shape[2]
+            or images.shape[3] != 3
+        ):
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, wanted uint8 (B, S, S, 3)")
         if len(images) != len(ids) or not ids:
             raise ValueError(f"{len(images)} images and {len(ids)} ids, wanted as many, and at least one")
         self._native(images.shape[1])

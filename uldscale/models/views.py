@@ -3,10 +3,9 @@
 Cached features cannot be augmented later, so every image gets V fixed views before extraction. View 0 is the image
 untouched; view 1, unless told otherwise, is only moved.
 Law: a view depends on (seed, image id, view number) and the settings alone, never on the worker, the order or the other
-views.
+views. Their pixels are made in rendering.py.
 
-Legend: V views, S side of the crop in pixels, n points. Points are in unit coordinates (x right, y down, crop = [0,
-1]²).
+V views, n points. Points are in unit coordinates (x right, y down, crop = [0, 1]²).
 Source: flips and rotations of paper section 3.2; the ranges of KTL's augmentation (rotation 40°, scale 0.8 to 1.25,
 shift 5 %).
 """
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field, field_validator
 
 from uldscale.config import Settings
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Points = TypeVar("Points", NDArray[np.floating[Any]], "Tensor")
-
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma weights of ITU-R BT.601
 
 
 class ViewConfig(Settings):
@@ -63,24 +59,8 @@ class ViewConfig(Settings):
 
 def view_matrices(config: ViewConfig, image_id: str, seed: int) -> NDArray[np.float32]:
     """(V, 3, 3) affine matrices from the unit coordinates of view 0 to those of view v; the first is the identity."""
-    drawn = [_similarity(config, _generator(seed, image_id, view, "place")) for view in range(1, config.count)]
+    drawn = [_similarity(config, random_of(seed, image_id, view, "place")) for view in range(1, config.count)]
     return np.stack([np.eye(3), *drawn]).astype(np.float32)
-
-
-def render_views(
-    image: NDArray[np.uint8], matrices: NDArray[np.float32], config: ViewConfig, image_id: str, seed: int
-) -> NDArray[np.uint8]:
-    """(V, S, S, 3) views of an RGB image (S, S, 3) under matrices (V, 3, 3), borders reflected; view 0 is the image."""
-    inverses = np.linalg.inv(matrices.astype(np.float64))
-    margin = _margin(inverses, image.shape[0])
-    padded = Image.fromarray(np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric"))
-    views = [image]
-    for view in range(1, len(matrices)):
-        warped = _warp(padded, inverses[view], margin, image.shape[0])
-        if view >= config.relit_from:
-            warped = _relight(warped, config, _generator(seed, image_id, view, "light"))
-        views.append(warped)
-    return np.stack(views)
 
 
 def apply(matrix: Points, points: Points) -> Points:
@@ -89,7 +69,8 @@ def apply(matrix: Points, points: Points) -> Points:
     return moved
 
 
-def _generator(seed: int, image_id: str, view: int, purpose: str) -> np.random.Generator:
+def random_of(seed: int, image_id: str, view: int, purpose: str) -> np.random.Generator:
+    """Random numbers for one purpose of one view."""
     digest = hashlib.sha256(f"{seed}/{view}/{purpose}/{image_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
@@ -105,30 +86,3 @@ def _similarity(config: ViewConfig, generator: np.random.Generator) -> NDArray[n
     matrix[:2, :2] = scale * turn @ np.diag([-1.0 if mirrored else 1.0, 1.0])
     matrix[:2, 2] = 0.5 + shift - matrix[:2, :2] @ [0.5, 0.5]
     return matrix
-
-
-def _margin(inverses: NDArray[np.float64], size: int) -> int:
-    corners = apply(inverses, np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]))
-    outside = np.abs(corners - 0.5).max() - 0.5
-    return int(np.ceil(outside * size)) + 2  # bicubic interpolation reads two pixels further
-
-
-def _warp(padded: Image.Image, inverse: NDArray[np.float64], margin: int, size: int) -> NDArray[np.uint8]:
-    # Pillow asks where each output pixel comes from, in pixels of its input with centres at + 0.5, just as unit * size.
-    (a, b, c), (d, e, f) = inverse[:2].tolist()
-    coefficients = (a, b, c * size + margin, d, e, f * size + margin)
-    warped = padded.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
-    return np.asarray(warped)
-
-
-def _relight(image: NDArray[np.uint8], config: ViewConfig, generator: np.random.Generator) -> NDArray[np.uint8]:
-    limits = (config.brightness, config.contrast, config.saturation)
-    brightness, contrast, saturation = (1 + generator.uniform(-1, 1, 3) * limits).astype(np.float32)
-    deviation = np.float32(255 * config.noise * generator.random())
-    pixels = image.astype(np.float32)
-    grey = (pixels @ _GREY)[..., None]
-    pixels = grey + saturation * (pixels - grey)
-    pixels = brightness * (grey.mean() + contrast * (pixels - grey.mean()))
-    pixels += deviation * generator.standard_normal(pixels.shape, np.float32)
-    rounded: NDArray[np.uint8] = np.rint(pixels).clip(0, 255).astype(np.uint8)
-    return rounded

@@ -50,9 +50,9 @@ def extract(
     lacks_codec = config.features.codec.kind != "none" and not store.has_codec
     missing = store.missing_shards()
     if lacks_codec or missing:
-        with pool(
-            Blueprint(config, store.root, run.index, image_size, runtime.extract.gpus), "extract", runtime
-        ) as workers:
+        role = runtime.extract
+        blueprint = Blueprint(config, store.root, run.index, image_size, role.gpus, readers=max(1, round(role.cpus)))
+        with pool(blueprint, "extract", runtime) as workers:
             if lacks_codec:
                 store.write_codec(_fit_codec(workers, config.features, index, run))
             _fill(workers, store, missing, config.features.batch, run)

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
-from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.models.rendering import render_views
+from uldscale.models.views import ViewConfig, view_matrices
 
 _TOGETHER = 8  # images whose views are made at a time
 
@@ -41,10 +41,10 @@ def views_of(images: Tensor, config: ViewConfig, *, mirror: bool, seed: int) -> 
     """
     for kind, upright in (("image", images), ("mirror image", images.flip(2)))[: 1 + mirror]:
         for start in range(0, len(upright), _TOGETHER):
-            some = upright[start : start + _TOGETHER].numpy()
+            some = upright[start : start + _TOGETHER]
             views = [_views(image, config, f"{kind} {start + number}", seed) for number, image in enumerate(some)]
-            yield len(views), torch.from_numpy(np.concatenate(views))
+            yield len(views), torch.cat(views)
 
 
-def _views(image: NDArray[np.uint8], config: ViewConfig, name: str, seed: int) -> NDArray[np.uint8]:
+def _views(image: Tensor, config: ViewConfig, name: str, seed: int) -> Tensor:
     return render_views(image, view_matrices(config, name, seed), config, name, seed)

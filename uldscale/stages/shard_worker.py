@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
@@ -20,7 +22,8 @@ from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.noising import view_id
 from uldscale.errors import ModelError
-from uldscale.models.views import ViewConfig, render_views, view_matrices
+from uldscale.models.rendering import render_views
+from uldscale.models.views import ViewConfig, view_matrices
 from uldscale.runtime.cluster import device
 from uldscale.runtime.seconds import Seconds
 from uldscale.store.features import FeatureStore
@@ -49,7 +52,7 @@ class ShardDone:
     """What a worker tells about a shard that it wrote."""
 
     seconds: dict[str, float]
-    """By part: decode, views, model (with the codec), write, and idle: the model's since the shard before."""
+    """By part: decode, views and model (with the codec), both on its device, write, and idle: the model's since the shard before."""
     written_bytes: int
     batch: int
     """Of the calls of the model: less than asked for when memory was short."""
@@ -65,6 +68,8 @@ class Blueprint:
     image_size: int
     gpus: float
     """Of the process in which it is built."""
+    readers: int
+    """Images that are read and decoded side by side."""
 
     def __call__(self) -> "ShardWorker":
         return ShardWorker(self)
@@ -78,6 +83,7 @@ class ShardWorker:
         self._config = blueprint.config
         # One thread computes: each that did would keep a team of OpenMP threads of its own, which spin when they are idle.
         self._model = ThreadPoolExecutor(1)
+        self._readers = ThreadPoolExecutor(blueprint.readers)
         self._idle_since: float | None = None
 
     def setup(self) -> None:
@@ -94,7 +100,7 @@ class ShardWorker:
         return self._sample(item) if isinstance(item, CodecSample) else self._write(item)
 
     def _sample(self, item: CodecSample) -> dict[str, NDArray[np.float16]]:
-        crops = np.stack([self._crop(row) for row in item.rows])
+        crops = self._crops(item.rows)
         names = [self._index.row(row).id for row in item.rows]
         return self._model.submit(self._extractor.sample, crops, names, item.pixels).result()
 
@@ -103,38 +109,53 @@ class ShardWorker:
         start, seconds, attempt = time.monotonic(), Seconds(), f"{time.time_ns():020d}"
         rows = self._store.rows_of(shard)
         usable = {row: found.id for row in rows if (found := self._index.row(row)).status == "ok"}
+        with seconds.of("decode"):
+            crops = self._crops(tuple(usable))
         matrices = np.tile(np.eye(3, dtype=np.float32), (len(rows), self._store.spec.num_views, 1, 1))
-        views = [self._views(row, image, matrices[row - rows.start], seconds) for row, image in usable.items()]
-        features = self._model.submit(self._compute, rows, usable, views, seconds).result()
+        for row, image in usable.items():
+            matrices[row - rows.start] = view_matrices(self._config.views, image, self._config.features.seed)
+        features = self._model.submit(self._compute, rows, usable, crops, matrices, seconds).result()
         size = sum(maps.nbytes for maps in features.values())
         with seconds.of("write"):
             self._store.write_shard(shard, features, matrices, attempt=attempt, seconds=time.monotonic() - start)
         return ShardDone(seconds.take(), size, self._extractor.batch)
 
-    def _views(self, row: int, image: str, matrices: NDArray[np.float32], seconds: Seconds) -> NDArray[np.uint8]:
-        """All views (V, S, S, 3) of an image; fills in their matrices (V, 3, 3)."""
-        config, seed = self._config.views, self._config.features.seed
-        matrices[:] = view_matrices(config, image, seed)
-        with seconds.of("decode"):
-            crop = self._crop(row)
-        with seconds.of("views"):
-            return render_views(crop, matrices, config, image, seed)
+    def _crops(self, rows: tuple[int, ...]) -> NDArray[np.uint8]:
+        """(n, S, S, 3)"""
+        size = self._blueprint.image_size
+        crops = list(self._readers.map(lambda row: self._index.load(row, size), rows))
+        return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8)
 
     def _compute(
-        self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]], seconds: Seconds
+        self,
+        rows: range,
+        usable: dict[int, str],
+        crops: NDArray[np.uint8],
+        matrices: NDArray[np.float32],
+        seconds: Seconds,
     ) -> dict[str, NDArray[Any]]:
-        """`_features`, with the time that it takes, and that in which the model had nothing to do before."""
+        """Features of the shard by resolution, from the ids and crops of its usable rows; zeros for quarantined images."""
         seconds.book("idle", 0.0 if self._idle_since is None else time.monotonic() - self._idle_since)
+        with seconds.of("views"):
+            views = self._views(usable, crops, matrices[np.array(list(usable), int) - rows.start])
         with seconds.of("model"):
             features = self._features(rows, usable, views)
         self._idle_since = time.monotonic()
         return features
 
-    def _features(self, rows: range, usable: dict[int, str], views: list[NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
-        """Features of the shard by resolution, from the ids of its usable rows; zeros for quarantined images."""
+    def _views(self, usable: dict[int, str], crops: NDArray[np.uint8], matrices: NDArray[np.float32]) -> Tensor:
+        """All views (n V, S, S, 3) of some images, on the device of the model."""
+        config, seed, on = self._config.views, self._config.features.seed, self._extractor.backbone.device
+        sent = torch.from_numpy(crops).to(on)
+        views = sent.new_empty(len(crops), config.count, *sent.shape[1:])
+        for number, image in enumerate(usable.values()):
+            views[number] = render_views(sent[number], matrices[number], config, image, seed)
+        return views.flatten(0, 1)
+
+    def _features(self, rows: range, usable: dict[int, str], views: Tensor) -> dict[str, NDArray[Any]]:
         spec = self._store.spec
         names = [view_id(image, view) for image in usable.values() for view in range(spec.num_views)]
-        encoded = self._extractor.encode(np.concatenate(views), names, self._codec) if usable else {}
+        encoded = self._extractor.encode(views, names, self._codec) if usable else {}
         found = {name: maps.reshape(len(usable), spec.num_views, *maps.shape[1:]) for name, maps in encoded.items()}
         if len(usable) == len(rows):
             return found
@@ -147,9 +168,6 @@ class ShardWorker:
     def _codec(self) -> dict[str, NDArray[Any]]:
         """Read with the first shard: when the actor starts there may be none yet."""
         return self._store.read_codec()
-
-    def _crop(self, row: int) -> NDArray[np.uint8]:
-        return self._index.load(row, self._blueprint.image_size)
 
 
 def _require_weights(backbone: Backbone, spec: StoreSpec) -> None:

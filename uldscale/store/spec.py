@@ -13,7 +13,7 @@ from pydantic import Field
 
 from uldscale.config import Settings
 
-VERSION = 2
+VERSION = 3
 """Of the layout of a store and of what its features are made by; stores of another version are refused."""
 
 
