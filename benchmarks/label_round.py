@@ -35,6 +35,8 @@ from uldscale.training.labelling import Labelling
 from uldscale.training.schedule import Stage
 
 KEYPOINTS, SIZE, LATENT, POSES, LANDMARKS = 16, 128, 64, 10, 10
+MISSING = 0.1
+"""Share of the landmarks that images lacked in the round before."""
 NETWORK = 1e9
 """Bytes a second that the service takes in, for the model: 10 GbE."""
 BATCH = 192
@@ -51,10 +53,12 @@ def made(rows: np.ndarray[Any, Any]) -> Keypoints:
     descriptors = centres[pose[:, None], landmark].astype(np.float32) + noise
     descriptors /= np.linalg.norm(descriptors, axis=-1, keepdims=True)
     count = len(rows) * KEYPOINTS
+    places = own.random((len(rows), LANDMARKS, 2), np.float32)
+    places[own.random((len(rows), LANDMARKS)) < MISSING] = np.nan
     return Keypoints(
         rows=rows, codes=(codes[pose] + 0.3 * own.normal(size=(len(rows), LATENT))).astype(np.float32),
         row=np.repeat(rows, KEYPOINTS), points=own.random((count, 2), np.float32), scores=np.ones(count, np.float32),
-        descriptors=descriptors.reshape(-1, SIZE), places=own.random((len(rows), LANDMARKS, 2), np.float32), poses=pose, anchors=None,
+        descriptors=descriptors.reshape(-1, SIZE), places=places, poses=pose, anchors=None,
     )  # fmt: skip
 
 

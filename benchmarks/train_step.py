@@ -26,6 +26,7 @@ from uldscale.job import Job
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
 from uldscale.runtime.alone import threads
+from uldscale.runtime.cluster import device
 from uldscale.runtime.engine import BETAS
 from uldscale.stages.train import train
 from uldscale.store.features import FeatureStore
@@ -48,23 +49,28 @@ def bare(job: Job, store: FeatureStore, index: ImageIndex, steps: int) -> list[f
     """Seconds a step."""
     torch.manual_seed(job.train.seed)
     scales = {name: torch.from_numpy(each) for name, each in store.scales().items()}
-    network = Network(scales, len(store.spec.timesteps), job.train.network)
+    where = device(job.runtime.train.gpus)
+    network = Network(scales, len(store.spec.timesteps), job.train.network).to(where)
     network.trainable(TRAINED_PARTS[Stage.BOOTSTRAP])
     objective, weights = Objective(network, Stage.BOOTSTRAP, job.train.losses), list(network.parameters())
     optimizer = torch.optim.Adam([weight for weight in weights if weight.requires_grad], 1e-4, BETAS)
     source = Batches(
         store, index.rows("train"), batch=job.train.batch, latent=job.train.network.vae.latent, seed=job.train.seed, rank=0, world=1
     )  # fmt: skip
-    batches = list(islice(source(Stage.BOOTSTRAP, range(BATCHES), None), BATCHES))
+    batches = [batch.to(where) for batch in islice(source(Stage.BOOTSTRAP, range(BATCHES), None), BATCHES)]
     seconds = []
     for step in range(steps):
         if step % LOGGED == 0:
             start = time.perf_counter()
         optimizer.zero_grad()
-        objective(batches[step % BATCHES])["loss"].backward()
+        with torch.autocast(where.type, torch.bfloat16, enabled=job.train.engine.bf16):
+            loss = objective(batches[step % BATCHES])["loss"]
+        loss.backward()
         nn.utils.clip_grad_norm_(weights, job.train.engine.gradient_clip)
         optimizer.step()
         if step % LOGGED == LOGGED - 1:
+            if where.type == "cuda":
+                torch.cuda.synchronize()
             seconds.append((time.perf_counter() - start) / LOGGED)
     return seconds[1:]
 

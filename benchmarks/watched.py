@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from os import killpg
 from pathlib import Path
 
@@ -22,13 +23,17 @@ PARTS = {"ray::_Actor": "actor", "ray::RayTrainWorker": "trainer", "ray::_Servic
 """Of a run, by how the titles of their processes begin; its driver and its raylet are known otherwise."""
 
 
+@cache
+def _faces() -> list[Image.Image]:
+    return [Image.fromarray(render(seed, size=64).image) for seed in range(FACES)]
+
+
 def write_images(folder: Path, count: int) -> None:
     """Crops of a few hundred generated faces, with a shift, a scale and a brightness of their own."""
-    faces = [Image.fromarray(render(seed, size=64).image) for seed in range(min(FACES, count))]
     for number in range(count):
         random = np.random.default_rng(number)
         side, (x, y) = random.uniform(40, 60), random.uniform(0, 4, 2)
-        crop = faces[number % len(faces)].resize((SIDE, SIDE), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
+        crop = _faces()[number % FACES].resize((SIDE, SIDE), Image.Resampling.BILINEAR, (x, y, x + side, y + side))
         place = folder / f"{number // 1000:04d}"
         place.mkdir(parents=True, exist_ok=True)
         crop.point([min(255, int(value * random.uniform(0.7, 1.3))) for value in range(256)] * 3).save(

@@ -35,8 +35,21 @@ def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list
         return [work(item) for item in items]
     with _limits:
         threads = max((library["num_threads"] for library in _blas().info()), default=1)
-        with _blas().limit(limits=1), ThreadPoolExecutor(threads, initializer=_enter) as pool:
-            return list(pool.map(work, items))
+        with _blas().limit(limits=1):
+            if (
+                min(threads, len(items)) < 2
+            ):  # Threads take a millisecond to start, which is more than a block of a few rows does.
+                return _alone(work, items)
+            with ThreadPoolExecutor(threads, initializer=_enter) as pool:
+                return list(pool.map(work, items))
+
+
+def _alone(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    _within.work = True
+    try:
+        return [work(item) for item in items]
+    finally:
+        _within.work = False
 
 
 def _enter() -> None:
