@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -89,38 +88,35 @@ def growth(sizes: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def survive(job: Path, reference: Path) -> dict[str, Any]:
-    """The same job with six kills: exit codes of what was killed or lost, and whether all is that of the undisturbed run."""
+    """The same job with six kills: exit codes of the processes that led it, and whether all is that of the undisturbed run."""
     total = len(list((run_folder(reference) / "store.zarr/commits").iterdir()))
-    exits = [
-        killed(job, "actor", reached(job, "store.zarr/commits/*", total // 4)),
-        killed(job, "driver", reached(job, "store.zarr/commits/*", total // 2)),
-        killed(job, "raylet", reached(job, "store.zarr/commits/*", 3 * total // 4)),
-        killed(job, "trainer", reached(job, "checkpoints/01*", 1)),
-        killed(job, "service", reached(job, "checkpoints/02*", 1)),
-        killed(job, "driver", reached(job, "checkpoints/03*", 1)),
+    kills = [
+        ("actor", "store.zarr/commits/*", total // 4),
+        ("driver", "store.zarr/commits/*", total // 2),
+        ("raylet", "store.zarr/commits/*", 3 * total // 4),
+        ("trainer", "checkpoints/01*", 1),
+        ("service", "checkpoints/02*", 1),
+        ("driver", "checkpoints/03*", 1),
     ]
-    last = Command("run", job)
-    last.finish()
+    command, exits = Command("run", job), []
+    for part, marks, count in kills:
+        command.watch(until=reached(job, marks, count))
+        command.kill(part)
+        if part in ("driver", "raylet"):
+            command.watch()
+            exits.append(command.process.returncode)
+            command.end()
+            command = Command("run", job)
+    command.finish()
     return {
-        "exit_codes": exits,
+        "killed": [part for part, _, _ in kills],
+        "exit_codes": [*exits, command.process.returncode],
         "same": {name: same(job, reference, name) for name in ("store.zarr", "labels", "methods")},
     }
 
 
 def reached(job: Path, marks: str, count: int) -> Callable[[], bool]:
     return lambda: len(list(run_folder(job).glob(marks))) >= count
-
-
-def killed(job: Path, part: str, when: Callable[[], bool]) -> int | str:
-    """Start the run, or start it again, and kill a part of it; its exit code, or that it still runs a moment later."""
-    command = Command("run", job)
-    command.watch(until=when)
-    command.kill(part)
-    end = time.monotonic() + 20
-    command.watch(until=lambda: time.monotonic() > end)
-    code = command.process.poll()
-    command.end()
-    return "goes on" if code is None else code
 
 
 def same(job: Path, reference: Path, name: str) -> bool:
