@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from uldscale.clustering import curve
-from uldscale.clustering.shapes import SHAPE_WEIGHT, PoseSpace
+from uldscale.clustering.shapes import KNOWN, SHAPE_WEIGHT, PoseSpace
 
 
 def turned(yaw: np.ndarray) -> np.ndarray:
@@ -49,11 +48,11 @@ def test_what_is_nowhere_tells_no_image_from_another(places: np.ndarray) -> None
 
 
 def test_of_many_images_a_sample_fills_in_the_rest(places: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uldscale.clustering.shapes.SAMPLE", 100)
+    monkeypatch.setattr("uldscale.clustering.shapes.KNOWN", 100)
     some = places.copy()
     some[::5, 0] = np.nan
     np.testing.assert_allclose(shapes(some, seed=0), places.reshape(400, 8), atol=0.03)
-    assert curve.SAMPLE > 100
+    assert KNOWN > 100
 
 
 def test_neither_units_nor_offsets_of_codes_and_places_count(places: np.ndarray) -> None:

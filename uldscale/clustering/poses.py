@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from uldscale.clustering import curve
+from uldscale.clustering import curve, kmeans
 from uldscale.clustering.curve import Votes
 from uldscale.clustering.shapes import PoseSpace
 
@@ -32,8 +32,12 @@ class Poses:
         seed: int,
     ) -> Self:
         """From some images' codes (N, Z), places (N, K, 2) of the last round's landmarks, NaN where missing, K = 0 without one,
-        and the poses (N,) that they had, which go on; where all are -1, `count` poses are cut anew.
+        and the poses (N,) that they had, which go on; where all are -1, `count` poses are cut anew. At most `SAMPLE` images are looked
+        at.
         """
+        voting = np.flatnonzero(before >= 0) if (before >= 0).any() else np.arange(len(codes))
+        some = kmeans.draw(voting, curve.SAMPLE, seed)
+        codes, places, before = codes[some], places[some], before[some]
         space = PoseSpace.fit(codes, places, seed=seed)
         vectors = space.of(codes, places)
         known = before if (before >= 0).any() else curve.cut(vectors, count, seed=seed)
