@@ -30,9 +30,9 @@ from uldscale.job import Job, load_job
 from uldscale.pipeline import Pipeline
 from uldscale.runtime.alone import Alone
 from uldscale.runtime.progress import Progress
-from uldscale.stages.evaluate import Truth
 from uldscale.stages.extract import CODEC_PIXELS, HELD_OUT
 from uldscale.stages.seeking import seek
+from uldscale.stages.truth import Truth
 from uldscale.stages.zero_shot import Finder
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -106,7 +106,7 @@ def codes(arrays: Arrays, tap: str, maps: NDArray[np.float16], config: CodecConf
 
 def measure(job: Job, index: ImageIndex, store: FeatureStore) -> dict[str, Any]:
     """Errors of ZeroShot on a store."""
-    truth = Truth.of(index, job.data.size)
+    truth = Truth.of(index)
     assert truth is not None, "the job has no annotated test images"
     landmarks = job.train.clusters.landmarks
     protocol, rows, errors = truth.protocols(None)[0], index.rows(), []

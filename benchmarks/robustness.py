@@ -20,7 +20,8 @@ from uldscale.data.index import ImageIndex
 from uldscale.detector import LandmarkDetector
 from uldscale.evaluation import nme
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import Truth, landmarks_of
+from uldscale.stages.evaluate import landmarks_of
+from uldscale.stages.truth import Truth
 from uldscale.training.schedule import Stage
 
 Pixels = NDArray[np.uint8]
@@ -75,7 +76,7 @@ def main() -> None:
     run = RunFolder(given.run)
     index, detector = ImageIndex.read(run.index), LandmarkDetector.load(run.model)
     size = detector.config.image_size
-    truth = Truth.of(index, size)
+    truth = Truth.of(index)
     assert truth is not None, "the run has no annotated test images"
     rows = truth.test[np.linspace(0, len(truth.test) - 1, min(given.images, len(truth.test))).astype(int)]
     images = [index.load(int(row), size) for row in rows]

@@ -12,12 +12,13 @@ from uldscale.job import Job
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
-from uldscale.stages.evaluate import chosen_protocols, evaluate
+from uldscale.stages.evaluate import evaluate
 from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
 from uldscale.stages.train import require_trainable, train
+from uldscale.stages.truth import chosen_protocols
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
 from uldscale.training.schedule import Stage
@@ -80,13 +81,13 @@ class Pipeline:
         # Beside a training, whose stages that are done can be judged.
         with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
             locate(index, self.store(), self.run, self.job.runtime, all_rows=self.job.evaluate.all_rows)
-        return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
+        return evaluate(self.job.evaluate, index, self.run, self.job.name)
 
     def score(self, predictions: str) -> dict[str, Any]:
         """Landmarks of another method, in a file, to result.json; needs nothing but the index."""
         index = self.index()
         adopt(predictions, index, self.run)
-        return evaluate(self.job.evaluate, index, self.job.data.size, self.run, self.job.name)
+        return evaluate(self.job.evaluate, index, self.run, self.job.name)
 
     def report(self) -> str:
         """All results to report.html; returns its path."""

@@ -14,7 +14,7 @@ from uldscale.evaluation.pairs import table_of_pairs
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import Truth
+from uldscale.stages.truth import Truth
 from uldscale.training import checkpoints
 from uldscale.training.schedule import Stage
 
@@ -36,7 +36,7 @@ class Sweep:
 
         Raises DataError for images without annotated points.
         """
-        if Truth.of(self._shared.index(), self._shared.job.data.size) is None:
+        if Truth.of(self._shared.index()) is None:
             raise DataError("a sweep compares NMEs, but the images have no annotated points; sweep over annotated ones")
         self._shared.extract()
         results = {pair: self._run(*pair).run_all() for pair in product(self._landmarks, self._poses)}

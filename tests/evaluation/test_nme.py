@@ -218,11 +218,10 @@ def test_by_yaw(faces):
     forward, backward = (1.0, 2.0, 4.0, math.nan, 8.0, 16.0, 32.0), (3.0, math.nan, 5.0, 1.0, 1.0, 2.0, 1.0)
     measured = nme.evaluate(*faces, P68, seed=0)
     result = dataclasses.replace(measured, per_image_forward=forward, per_image_backward=backward)
-    bins = nme.by_yaw(result, np.array([0.0, -14.9, -15.0, 20.0, 61.0, -95.0, math.nan]))
+    bins = nme.by_yaw(result, np.array([0.0, -29.9, -30.0, 40.0, 61.0, -95.0, math.nan]))
     assert [(b.low, b.high, b.count, b.forward, b.backward) for b in bins] == [
-        (0, 15, 2, 1.5, 3.0),
-        (15, 30, 1, 4.0, 5.0),
-        (30, 60, 0, None, None),
+        (0, 30, 2, 1.5, 3.0),
+        (30, 60, 1, 4.0, 5.0),
         (60, 90, 2, 12.0, 1.5),
     ]
 

@@ -13,8 +13,9 @@ from uldscale.errors import ConfigError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
-from uldscale.stages.evaluate import Truth, evaluate
+from uldscale.stages.evaluate import evaluate
 from uldscale.stages.locate import PREDICTIONS
+from uldscale.stages.truth import Truth
 
 DATA = {"kind": "faces3d", "train": 12, "test": 6, "size": 64}
 
@@ -37,17 +38,17 @@ def result_of(index: ImageIndex, folder: Path, **settings: Any) -> dict[str, Any
     ids = [index.row(int(row)).id for row in index.rows()]
     points = index.landmarks(index.rows())[:, ::7]
     Predictions(ids, points, np.zeros(len(ids), np.int64)).write(files.join(pipeline.run.method("other"), PREDICTIONS))
-    return evaluate(pipeline.job.evaluate, index, 64, pipeline.run, "x")
+    return evaluate(pipeline.job.evaluate, index, pipeline.run, "x")
 
 
 def test_errors_are_in_the_proportions_of_the_image(index: ImageIndex) -> None:
     """A crop of a region that is no square is stretched, but a pixel of the image is as long across as down."""
     flat = changed(index, "roi", [[8.0, 0.0, 56.0, 24.0]] * len(index))
-    truth = Truth.of(flat, 128)
+    truth = Truth.of(flat)
     assert truth is not None
     pixels = index.landmarks(np.arange(len(index))) * 64
     np.testing.assert_allclose(truth.points, (pixels - [8, 0]) * 128 / 48, rtol=1e-4, atol=1e-3)
-    square = Truth.of(index, 128)
+    square = Truth.of(index)
     assert square is not None
     assert (square.scale == 128).all()
 
@@ -78,5 +79,5 @@ def test_yaw_that_test_images_lack_comes_from_their_points(
     known = [None if row in index.rows("test") else float(yaw) for row, yaw in enumerate(index.yaw(index.rows()))]
     result = result_of(changed(index, "yaw", known), tmp_path)
     assert result["dataset"]["estimated_yaws"] == 6
-    assert sum(part["count"] for part in result["methods"]["other"]["nme_by_yaw"]) == 6
+    assert sum(part["count"] for part in result["methods"]["other"]["nme_by_yaw"]["bins"]) == 6
     assert result_of(index, tmp_path / "known")["dataset"]["estimated_yaws"] == 0

@@ -38,7 +38,7 @@ def test_result(whole: Pipeline) -> None:
         assert -1 <= measures["silhouette"] <= 1
         assert measures["calinski_harabasz"] > 0
         assert len(measures["accuracy"]["per_point"]) == 68
-        assert sum(part["count"] for part in measures["nme_by_yaw"]) == 8
+        assert sum(part["count"] for part in measures["nme_by_yaw"]["bins"]) == 8
     assert 0.2 <= result["methods"]["d_uld_pp"]["pose_purity"] <= 1
     assert [len(result["methods"][method].get("churn", [])) for method in METHODS] == [0, 2, 1, 3]
     assert result["baselines"]["mean_shape"]["68pt-300"] > 0

@@ -25,6 +25,8 @@ class HungarianAccuracy:
     per_point: tuple[float | None, ...]  # (P,); None for a point that is never annotated
     landmark: tuple[int, ...]  # (P,) the landmark that stands for the point
     matched: tuple[bool, ...]  # (P,) one to one by the Hungarian algorithm; the others have their nearest landmark
+    normaliser: str
+    threshold: float  # in normalisers
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -56,6 +58,8 @@ def hungarian_accuracy(
         per_point=tuple(float(hit) if np.isfinite(hit) else None for hit in hits),
         landmark=tuple(landmark.tolist()),
         matched=tuple(matched.tolist()),
+        normaliser=normaliser,
+        threshold=threshold,
     )
 
 

@@ -1,6 +1,7 @@
 """The verb `evaluate`: all measures of all methods, from their predictions, into result.json."""
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from uldscale import files
 from uldscale.clustering.two_stage import Clustering
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
-from uldscale.errors import ConfigError, IncompleteError
-from uldscale.evaluation import accuracy, clusters, consistency, nme
-from uldscale.evaluation.yaw import with_estimates
+from uldscale.errors import IncompleteError
+from uldscale.evaluation import accuracy, clusters, consistency, nme, paired
 from uldscale.predictions import Predictions
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
@@ -21,9 +21,14 @@ from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
 from uldscale.stages import zero_shot
 from uldscale.stages.locate import PREDICTIONS, PROBE
+from uldscale.stages.truth import SIDE, Truth
 from uldscale.training.schedule import CLUSTERING, Stage
 
-Points = NDArray[np.float32]
+Errors = dict[str, nme.NmeResult]
+"""Of a method, by protocol."""
+
+STANDARD = Stage.D_ULD.value
+"""With which the others are compared, image by image."""
 
 METHODS = (
     zero_shot.METHOD,
@@ -38,9 +43,6 @@ METHODS = (
 
 _WITH_POSES = {stage.value for stage, kind in CLUSTERING.items() if kind is Clustering.TWO_STAGE}
 
-CONSISTENCY_SIDE = 128
-"""Side in pixels of the crop in which consistency is told, whatever the size of the run's crops (paper, Table 4)."""
-
 
 class EvaluateConfig(Settings):
     """Settings of the measures."""
@@ -53,50 +55,6 @@ class EvaluateConfig(Settings):
     """Whether landmarks are also sought on training images that nobody has annotated: no measure or picture needs them."""
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Annotated landmarks, with the rows that have them."""
-
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
-    points: NDArray[np.float32]
-    """(N, P, 2) pixels, NaN where there is none."""
-    scale: NDArray[np.float32]
-    """(N, 1, 2) pixels of a unit coordinate, in the proportions of the image: the longer side of a crop counts as its `size`."""
-    yaw: NDArray[np.float64]
-    """(N,) degrees, estimated from the points where only other images have it; NaN where unknown."""
-
-    @classmethod
-    def of(cls, index: ImageIndex, size: int) -> "Truth | None":
-        """The truth of an index, or None when it has no test images with landmarks."""
-        rows = np.arange(len(index))
-        scale = size * index.proportions(rows)[:, None]
-        points = index.landmarks(rows) * scale
-        known: NDArray[np.bool_] = np.asarray(np.isfinite(points).all(-1).any(-1), bool)
-        train, test = (rows[known[rows]] for rows in (index.rows("train"), index.rows("test")))
-        if not (len(train) and len(test)):
-            return None
-        return cls(train, test, points, scale, yaw=with_estimates(points, index.yaw(rows), train))
-
-    def protocols(self, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
-        """How errors are measured; see `chosen_protocols`."""
-        return chosen_protocols(self.points.shape[1], shown)
-
-    def split(self, points: NDArray[np.float32]) -> tuple[Points, Points, Points, Points]:
-        """Predicted and annotated points of the training images, then those of the test images."""
-        return points[self.train], self.points[self.train], points[self.test], self.points[self.test]
-
-
-def chosen_protocols(num_points: int, shown: tuple[str, ...] | None) -> list[nme.Protocol]:
-    """The protocols for so many annotated points, those that are shown first. Raises ConfigError when one of them is not among them."""
-    known = {protocol.name: protocol for protocol in nme.protocols_for(num_points)}
-    if unknown := set(shown or ()) - known.keys():
-        raise ConfigError(
-            f"evaluate.shown: {num_points} annotated points have no protocol {min(unknown)!r}; there are {', '.join(known)}"
-        )
-    return [known[name] for name in dict.fromkeys([*(shown or ()), *known])]
-
-
 def methods_of(run: RunFolder) -> list[str]:
     """Methods that have predictions. Raises IncompleteError when there is none."""
     there = [name for name in files.names(run.methods) if files.exists(files.join(run.method(name), PREDICTIONS))]
@@ -105,22 +63,25 @@ def methods_of(run: RunFolder) -> list[str]:
     return [name for name in METHODS if name in there] + sorted(set(there) - set(METHODS))
 
 
-def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolder, dataset: str) -> dict[str, Any]:
-    """All measures of all methods that have predictions; writes and returns result.json. `size`: pixels of the crop.
+def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset: str) -> dict[str, Any]:
+    """All measures of all methods that have predictions; writes and returns result.json.
 
     A protocol whose normaliser no image has is left out, and named in the result. Raises ConfigError for an unknown protocol.
     """
-    truth = Truth.of(index, size)
+    truth = Truth.of(index)
     protocols = [] if truth is None else truth.protocols(config.shown)
     usable = [protocol for protocol in protocols if truth and nme.measurable(truth.points[truth.test], protocol)]
     judge = _Judge(config.seed, index, run, truth, usable)
     shown = usable[:2] if config.shown is None else [protocol for protocol in usable if protocol.name in config.shown]
     methods = methods_of(run)
     measured: dict[str, dict[str, Any]] = {}
+    errors: dict[str, Errors] = {}
     with Progress("evaluate", len(methods), run.progress) as progress:
         for method in methods:
             progress.advance(0, method)
-            measured[method] = judge(method)
+            measured[method], errors[method] = judge(method)
+            if errors[method] and errors.get(STANDARD) and method != STANDARD:
+                measured[method]["against"] = {STANDARD: _against(errors[method], errors[STANDARD], config.seed)}
             _record(method, measured[method])
             progress.advance()
     result = {
@@ -140,6 +101,16 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, size: int, run: RunFolde
     }
     files.write_json(run.result, result)
     return result
+
+
+def _against(ours: Errors, theirs: Errors, seed: int) -> dict[str, Any]:
+    """Differences in per cent by protocol and direction, on the images on which both have errors."""
+    found: dict[str, Any] = {name: {} for name in ours}
+    for name, direction in product(ours, ("forward", "backward")):
+        mine, other = (getattr(errors[name], f"per_image_{direction}") for errors in (ours, theirs))
+        if apart := paired.difference(mine, other, seed):
+            found[name][direction] = asdict(apart)
+    return found
 
 
 def _record(method: str, measures: dict[str, Any]) -> None:
@@ -171,17 +142,18 @@ class _Judge:
     truth: Truth | None
     protocols: list[nme.Protocol]
 
-    def __call__(self, method: str) -> dict[str, Any]:
-        """Every measure that the method's files and the annotations allow."""
+    def __call__(self, method: str) -> tuple[dict[str, Any], Errors]:
+        """Every measure that the method's files and the annotations allow, and the errors behind it."""
         points, poses = landmarks_of(self.index, self.run, method)
+        errors = self._errors(points * self.truth.scale) if self.truth and self.protocols else {}
         measures: dict[str, Any] = {
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
-            **(self._errors(points * self.truth.scale, self.truth) if self.truth and self.protocols else {}),
+            **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
             **(self._poses(poses) if method in _WITH_POSES else {}),
             **self._probed(method, points),
         }
         churn = self._churn(method)
-        return {**measures, "churn": churn} if churn else measures
+        return measures | ({"churn": churn} if churn else {}), errors
 
     def yaw(self) -> NDArray[np.floating]:
         """Degrees, of the images that methods are judged on."""
@@ -195,16 +167,24 @@ class _Judge:
         train, test = truth.points[truth.train], truth.points[truth.test]
         return {protocol.name: nme.mean_shape(train, test, protocol, self.seed) for protocol in self.protocols}
 
-    def _errors(self, points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
+    def _errors(self, points: NDArray[np.float32]) -> Errors:
+        assert self.truth is not None
+        split = self.truth.split(points)
+        return {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in self.protocols}
+
+    def _measures(self, points: NDArray[np.float32], truth: Truth, errors: Errors) -> dict[str, Any]:
         """NME by protocol, that of the first by yaw, and the accuracy of raw landmarks."""
-        split = truth.split(points)
-        results = {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in self.protocols}
-        headline = self.protocols[0]
-        bins = nme.by_yaw(results[headline.name], truth.yaw[truth.test])
-        hits = accuracy.hungarian_accuracy(*split, headline.normaliser)
+        headline = errors[self.protocols[0].name]
+        bins = nme.by_yaw(headline, truth.yaw[truth.test])
+        # Not that of whatever protocol is shown first: a fifth of a box is generous.
+        hits = accuracy.hungarian_accuracy(*truth.split(points), nme.protocols_for(truth.points.shape[1])[0].normaliser)
         return {
-            "nme": {name: result.to_json() for name, result in results.items()},
-            "nme_by_yaw": [asdict(part) for part in bins if part.count],
+            "nme": {name: result.to_json() for name, result in errors.items()},
+            "nme_by_yaw": {
+                "protocol": headline.protocol,
+                "normaliser": headline.normaliser,
+                "bins": [asdict(part) for part in bins if part.count],
+            },
             "accuracy": hits.to_json(),
         }
 
@@ -225,9 +205,7 @@ class _Judge:
         probe = Probe.read(path)
         # In a mirrored view left and right change places.
         turned = np.linalg.det(probe.matrices) > 0
-        moves = consistency.consistency(
-            points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], CONSISTENCY_SIDE
-        )
+        moves = consistency.consistency(points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], SIDE)
         found = np.isfinite(probe.descriptors).all(-1)
         # A landmark is the same in every pose, so its descriptors of all poses are one cluster.
         labels = np.broadcast_to(np.arange(points.shape[1]), found.shape)

@@ -20,7 +20,7 @@ from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
 from uldscale.runtime.progress import Progress
 from uldscale.stages.evaluate import landmarks_of
-from uldscale.stages.tables import measured, measures, protocols, rows, title_of
+from uldscale.stages.tables import compared, measured, measures, protocols, rows, title_of
 from uldscale.training.schedule import Stage
 
 SHOWN_IMAGES = 24
@@ -57,6 +57,7 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
         without_normaliser=result["without_normaliser"],
         rows=rows(result),
         measures=list(measures(result).values()),
+        compared=compared(result),
         measured=measured(result),
         sections=_sections(index, size, run, result),
         quarantined=index.quarantined(),
@@ -171,13 +172,14 @@ def _ced(result: dict[str, Any]) -> Section:
 
 def _by_yaw(result: dict[str, Any]) -> Section:
     """Bars of errors; empty without yaw."""
-    parts = {title_of(name): method["nme_by_yaw"] for name, method in result["methods"].items()}
+    parts = {title_of(name): method["nme_by_yaw"]["bins"] for name, method in result["methods"].items()}
+    protocol = next(iter(result["methods"].values()))["nme_by_yaw"]["protocol"]
     ranges = [f"{part['low']:.0f}° to {part['high']:.0f}°" for part in next(iter(parts.values()))]
     figures = []
     for direction in ("forward", "backward") if ranges else ():
         errors = {name: [part[direction] for part in found] for name, found in parts.items()}
         bars_of_all = bars.grouped(ranges, errors, "yaw, either way", f"{direction} NME, %")
-        figures.append(_figure(f"{protocols(result)[0]}, {direction}", bars_of_all))
+        figures.append(_figure(f"{protocol}, {direction}", bars_of_all))
     return Section(
         "Error by yaw", "One regressor for all images; its errors, averaged by how far the object is turned.", figures
     )
@@ -186,10 +188,11 @@ def _by_yaw(result: dict[str, Any]) -> Section:
 def _accuracy(result: dict[str, Any]) -> Section:
     """Bars of raw landmarks against annotated points."""
     shares = {title_of(name): method["accuracy"]["per_point"] for name, method in result["methods"].items()}
+    rule = next(iter(result["methods"].values()))["accuracy"]
     points = [str(number) for number in range(len(next(iter(shares.values()))))]
     note = (
         "Raw landmarks without any regressor: share of test images in which the landmark that was matched to an annotated point "
-        "on training images lies within a fifth of the normaliser from it."
+        f"on training images lies within {rule['threshold']:g} of {rule['normaliser']} from it."
     )
     return Section(
         "Raw accuracy", note, [_figure("by annotated point", bars.grouped(points, shares, "point", "share"))]

@@ -86,6 +86,22 @@ def rows(result: dict[str, Any]) -> list[Row]:
     return table
 
 
+def compared(result: dict[str, Any]) -> list[Row]:
+    """Differences from the standard of those that have some, by protocol and direction as in `rows`: mean and interval."""
+    found = []
+    for name, method in result["methods"].items():
+        for pairs in method.get("against", {}).values():
+            cells = [Cell(_interval(pairs[p].get(d))) for p in protocols(result) for d in ("forward", "backward")]
+            found.append(Row(title_of(name), cells))
+    return found
+
+
+def _interval(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    return "{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**difference)
+
+
 def print_summary(result: dict[str, Any], report: str | None) -> None:
     """Print the table of a result, and where the report is; without annotations that of the other measures."""
     table = Table(title="NME %, lower is better" if protocols(result) else None)
