@@ -91,7 +91,14 @@ def trained(
     later = {"steps": 1, "learning_rate": 1e-5}
     stages = {"bootstrap": {**later, "steps": steps}, "d_uld_pose_proxy": later}
     stages |= {name: {**later, "relabel_every": 1} for name in ("d_uld", "d_uld_pp")}
-    once = {"log_every": LOGGED, "checkpoint_every": steps, "full_vae": None, "mallis_d": None, "engine": engine}
+    once = {
+        "log_every": LOGGED,
+        "checkpoint_every": steps,
+        "full_vae": None,
+        "mallis_d": None,
+        "control": None,
+        "engine": engine,
+    }
     config, run = job.train.updated(**stages, **once), RunFolder(folder)
     train(config, job.extract.features, store.root, index, job.data.roi.border, run, job.runtime)
     return [event for event in run.read_metrics() if event.get("stage") == Stage.BOOTSTRAP]

@@ -57,7 +57,7 @@ class Sweep:
         """The run of K landmarks and Q poses, begun with all that others have trained for it."""
         job = self._shared.job
         clusters = job.train.clusters.updated(landmarks=landmarks, poses=poses)
-        train = job.train.updated(clusters=clusters, full_vae=None, mallis_d=None)
+        train = job.train.updated(clusters=clusters, full_vae=None, mallis_d=None, control=None)
         run = self._shared.beside(_name(landmarks, poses), train=train)
         elder, twin = self._folder(self._landmarks[0]), self._folder(landmarks)
         for stage, source in ((Stage.BOOTSTRAP, elder), (Stage.D_ULD, twin), (Stage.POSE_PROXY, twin)):

@@ -29,7 +29,7 @@ def test_mean_and_spread() -> None:
 def test_a_second_seed(settings: dict[str, Any]) -> None:
     """It leaves what the first one trained as it is, and differs from it; one process offers the metrics of all."""
     stage = {"steps": 2, "learning_rate": 1e-3, "relabel_every": 2}
-    settings["train"] |= {"full_vae": stage, "mallis_d": stage}
+    settings["train"] |= {"full_vae": stage, "mallis_d": stage, "control": stage}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         settings["runtime"]["metrics_port"] = free.getsockname()[1]

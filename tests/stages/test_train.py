@@ -50,7 +50,7 @@ def test_what_cannot_be_trained(
     assert not Path(pipeline.run.store).exists()
 
 
-@pytest.mark.parametrize("stage", ["d_uld", "d_uld_pp", "full_vae", "mallis_d"])
+@pytest.mark.parametrize("stage", ["d_uld", "d_uld_pp", "full_vae", "mallis_d", "control"])
 def test_a_stage_about_labels_makes_some(stage: str) -> None:
     with pytest.raises(ValueError, match=f"train.{stage}.relabel_every must be given"):
         TrainConfig.model_validate({stage: {"steps": 4, "learning_rate": 1e-3}})

@@ -42,6 +42,7 @@ CONFIG = TrainConfig.model_validate(
         "d_uld_pose_proxy": {"steps": 3, "learning_rate": 1e-3},
         "d_uld_pp": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
         "full_vae": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
+        "control": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
         "mallis_d": {"steps": 4, "learning_rate": 1e-3, "relabel_every": 2},
     }
 )

@@ -101,7 +101,9 @@ def test_training_goes_on_while_a_round_is_fitted(
 ) -> None:
     """Labels change `overlap` steps later, also after a kill or a wish to stop in between; a stage begins with its own at once."""
     stage = {"steps": 6, "learning_rate": 1e-3, "relabel_every": 3}
-    config = config.updated(d_uld=stage, d_uld_pp=stage, full_vae=None, mallis_d=None, overlap=2, checkpoint_every=1)
+    config = config.updated(
+        d_uld=stage, d_uld_pp=stage, full_vae=None, mallis_d=None, control=None, overlap=2, checkpoint_every=1
+    )
     seen: list[tuple[Stage, int, int | None]] = []
     whole = training_in(tmp_path / "whole", config)
     batches = whole.batches
@@ -163,17 +165,19 @@ def test_rounds(whole: Training) -> None:
     """At the start, every second step and at the end; in the pose proxy at its end."""
     rounds = [event for event in whole.run.read_metrics() if event["event"] == "relabel"]
     assert collections.Counter(event["stage"] for event in rounds) == {
-        "d_uld": 3, "d_uld_pose_proxy": 1, "d_uld_pp": 3, "full_vae": 3, "mallis_d": 3,
+        "d_uld": 3, "d_uld_pose_proxy": 1, "d_uld_pp": 3, "full_vae": 3, "mallis_d": 3, "control": 3,
     }  # fmt: skip
-    assert [event["round"] for event in rounds] == list(range(13))
+    assert [event["round"] for event in rounds] == list(range(16))
 
 
 def test_baselines_leave_no_trace(whole: Training, training_in: Callable[..., Training], tmp_path: Path) -> None:
     """A stage starts from its parent, whatever ran in between, and may come in later."""
-    alone = training_in(tmp_path / "alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None}))
+    alone = training_in(
+        tmp_path / "alone", whole.config.model_copy(update={"full_vae": None, "mallis_d": None, "control": None})
+    )
     alone.run_all()
     assert {key for key in losses(whole) if key not in losses(alone)} == {
-        (stage, step) for stage in ("full_vae", "mallis_d") for step in range(1, 5)
+        (stage, step) for stage in ("full_vae", "mallis_d", "control") for step in range(1, 5)
     }
     assert all(losses(whole)[key] == loss for key, loss in losses(alone).items())
     only = training_in(tmp_path / "only", whole.config.model_copy(update={"full_vae": None}))

@@ -17,16 +17,16 @@ from uldscale.errors import DataError
 
 Split = Literal["train", "test"]
 
-_BOXED = ("coco", "celeba", "ls3d", "cat", "pts", "wflw")
+_BOXED = ("coco", "celeba", "ls3d", "mtfl", "cat", "pts", "wflw")
 _BEGINNING = r"^(https?://|[a-z][a-z0-9+.-]*://[^/]+/(.*/)?)$"
 
 
 class DataConfig(Settings):
     """Which images a run sees."""
 
-    kind: Literal["folder", "glob", "list", "coco", "faces3d", "celeba", "aflw", "ls3d", "cat", "pts", "wflw"]
+    kind: Literal["folder", "glob", "list", "coco", "faces3d", "celeba", "aflw", "ls3d", "mtfl", "cat", "pts", "wflw"]
     """folder of images, glob pattern, text file of paths, COCO keypoints JSON, generated faces, or a data set of the field: CelebA with
-    MAFL, AFLW, 300W-LP with LS3D-W, CAT, 300-W, WFLW."""
+    MAFL, AFLW, 300W-LP with LS3D-W, MTFL, CAT, 300-W, WFLW."""
     train: str | int
     """training images: a folder, pattern or file by kind; for faces3d their number; for a data set its folder, with both splits."""
     test: str | int | None = None

@@ -27,8 +27,8 @@ from uldscale.training.schedule import CLUSTERING, Stage
 Errors = dict[str, nme.NmeResult]
 """Of a method, by protocol."""
 
-STANDARD = Stage.D_ULD.value
-"""With which the others are compared, image by image."""
+STANDARDS = (Stage.D_ULD.value, Stage.CONTROL.value)
+"""With which methods that come later are compared, image by image."""
 
 METHODS = (
     zero_shot.METHOD,
@@ -36,6 +36,7 @@ METHODS = (
     Stage.D_ULD.value,
     Stage.POSE_PROXY.value,
     Stage.FULL_VAE.value,
+    Stage.CONTROL.value,
     Stage.D_ULD_PP.value,
 )
 """The methods that a run can have of its own, in the order of the paper's tables; those of peers come after them."""
@@ -80,8 +81,11 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
         for method in methods:
             progress.advance(0, method)
             measured[method], errors[method] = judge(method)
-            if errors[method] and errors.get(STANDARD) and method != STANDARD:
-                measured[method]["against"] = {STANDARD: _against(errors[method], errors[STANDARD], config.seed)}
+            before = [standard for standard in STANDARDS if errors.get(standard) and standard != method]
+            if errors[method] and before:
+                measured[method]["against"] = {
+                    standard: _against(errors[method], errors[standard], config.seed) for standard in before
+                }
             _record(method, measured[method])
             progress.advance()
     result = {

@@ -13,6 +13,7 @@ TITLES = {
     "d_uld": "D-ULD",
     "d_uld_pose_proxy": "D-ULD + pose proxy",
     "full_vae": "TSC with full VAE",
+    "control": "D-ULD that goes on",
     "d_uld_pp": "D-ULD++",
 }
 MEASURES = {
@@ -87,12 +88,12 @@ def rows(result: dict[str, Any]) -> list[Row]:
 
 
 def compared(result: dict[str, Any]) -> list[Row]:
-    """Differences from the standard of those that have some, by protocol and direction as in `rows`: mean and interval."""
+    """Differences from other methods, by protocol and direction as in `rows`: mean and interval."""
     found = []
     for name, method in result["methods"].items():
-        for pairs in method.get("against", {}).values():
+        for other, pairs in method.get("against", {}).items():
             cells = [Cell(_interval(pairs[p].get(d))) for p in protocols(result) for d in ("forward", "backward")]
-            found.append(Row(title_of(name), cells))
+            found.append(Row(f"{title_of(name)} minus {title_of(other)}", cells))
     return found
 
 

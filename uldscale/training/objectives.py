@@ -39,6 +39,7 @@ class Objective(nn.Module):
             Stage.D_ULD_PP: self._pose_guided,
             Stage.FULL_VAE: self._full_vae,
             Stage.MALLIS_D: self._self_training,
+            Stage.CONTROL: self._self_training,
         }[stage]
 
     def forward(self, batch: Batch) -> Losses:

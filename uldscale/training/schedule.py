@@ -3,7 +3,8 @@
 Every stage starts from the weights and labels of its parent:
 
     bootstrap ── d_uld ── d_uld_pose_proxy ── d_uld_pp
-        │                        └─────────── full_vae
+        │          │             └─────────── full_vae
+        │          └─────── control
         └─────── mallis_d
 
 Steps count optimizer steps of one global batch, whatever the number of workers.
@@ -32,7 +33,11 @@ class Stage(StrEnum):
     FULL_VAE = "full_vae"
     """Two-stage clustering with the whole VAE and its ELBO (paper, Table 2)."""
     MALLIS_D = "mallis_d"
-    """Mallis et al. (paper reference 32) on diffusion features: labels of M clusters, landmarks of K (paper, Table 1)."""
+    """Mallis et al. (paper reference 32) on diffusion features: labels of M clusters, landmarks of K (paper, Table 1). Their first
+    stage; the numbers that they publish come from a second one with a heatmap for each landmark.
+    """
+    CONTROL = "control"
+    """D-ULD that goes on: what D-ULD++ is to be compared with, when it has as many steps as pose proxy and D-ULD++ together."""
 
 
 PARENT: dict[Stage, Stage] = {
@@ -41,6 +46,7 @@ PARENT: dict[Stage, Stage] = {
     Stage.D_ULD_PP: Stage.POSE_PROXY,
     Stage.FULL_VAE: Stage.POSE_PROXY,
     Stage.MALLIS_D: Stage.BOOTSTRAP,
+    Stage.CONTROL: Stage.D_ULD,
 }
 
 CLUSTERING: dict[Stage, Clustering] = {
@@ -49,6 +55,7 @@ CLUSTERING: dict[Stage, Clustering] = {
     Stage.D_ULD_PP: Clustering.TWO_STAGE,
     Stage.FULL_VAE: Clustering.TWO_STAGE,
     Stage.MALLIS_D: Clustering.OVER_SEGMENTED,
+    Stage.CONTROL: Clustering.SINGLE_STAGE,
 }
 
 TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
@@ -58,6 +65,7 @@ TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.D_ULD_PP: frozenset({"aggregator", "detector", "descriptor", "encoder"}),
     Stage.FULL_VAE: frozenset({"aggregator", "detector", "descriptor", "encoder", "decoder"}),
     Stage.MALLIS_D: frozenset({"aggregator", "detector", "descriptor"}),
+    Stage.CONTROL: frozenset({"aggregator", "detector", "descriptor"}),
 }
 """Parts of the network that learn in a stage; the others are frozen."""
 
@@ -130,6 +138,8 @@ class TrainConfig(Settings):
     full_vae: StageConfig | None = None
     """A baseline of the paper's tables, as `mallis_d`; None: it is not trained."""
     mallis_d: StageConfig | None = None
+    control: StageConfig | None = None
+    """D-ULD that goes on for these steps; None: it is not trained."""
 
     @model_validator(mode="after")
     def _one_round_at_a_time(self) -> Self:
@@ -144,7 +154,7 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _labelled(self) -> Self:
         """A stage that is about labels would otherwise learn from those of its parent, or from none."""
-        for stage in (Stage.D_ULD, Stage.D_ULD_PP, Stage.FULL_VAE, Stage.MALLIS_D):
+        for stage in (Stage.D_ULD, Stage.D_ULD_PP, Stage.FULL_VAE, Stage.MALLIS_D, Stage.CONTROL):
             if stage in self.stages and self.of(stage).relabel_every is None:
                 raise ValueError(f"train.{stage}.relabel_every must be given: the steps between two rounds of labels")
         return self

@@ -11,6 +11,7 @@ from uldscale.data.datasets.cat import read_cat
 from uldscale.data.datasets.celeba import read_celeba
 from uldscale.data.datasets.lists import Splits
 from uldscale.data.datasets.ls3d import read_ls3d
+from uldscale.data.datasets.mtfl import read_mtfl
 from uldscale.data.datasets.pts import read_pts
 from uldscale.data.datasets.wflw import read_wflw
 
@@ -19,6 +20,7 @@ READERS: dict[str, Callable[[str], Splits]] = {
     "cat": read_cat,
     "celeba": read_celeba,
     "ls3d": read_ls3d,
+    "mtfl": read_mtfl,
     "pts": read_pts,
     "wflw": read_wflw,
 }

@@ -1,0 +1,66 @@
+"""MTFL: pixels counted from 1, backslashes, pose classes, and boxes that know no test point."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uldscale.data.datasets.mtfl import read_mtfl
+from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.errors import DataError
+
+POINTS = "11 51 31 11 51 21 21 41 61 61"
+
+
+def made(
+    root: Path, training: str = f"lfw_5590\\A_1.jpg {POINTS} 1 2 2 3\r\n net_7876\\b.jpg {POINTS} 2 1 2 5\r\n"
+) -> str:
+    (root / "training.txt").write_text(training)
+    (root / "testing.txt").write_text(f"AFLW/0001.jpg {POINTS} 1 1 2 1\n")
+    return str(root)
+
+
+def test_points_begin_at_zero_and_are_pairs(tmp_path: Path) -> None:
+    first, second = read_mtfl(made(tmp_path))["train"]
+    assert (first.id, first.uri) == ("lfw_5590/A_1", f"{tmp_path}/lfw_5590/A_1.jpg")
+    np.testing.assert_array_equal(first.landmarks, [[10, 20], [50, 20], [30, 40], [10, 60], [50, 60]])
+    assert (first.yaw, second.yaw) == (0, 60)
+
+
+def test_a_box_of_a_test_image_is_all_of_it(tmp_path: Path) -> None:
+    splits = read_mtfl(made(tmp_path))
+    x0, y0, x1, y1 = splits["train"][0].box or (0,) * 4
+    assert (x1 - x0, y1 - y0) == pytest.approx((2.87 * 40, 2.87 * 40))
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((30, 40))
+    assert splits["test"][0].box == (0, 0, 150, 150)
+
+
+@pytest.mark.parametrize("words", [POINTS, f"{POINTS} 1 2 2 6", f"{POINTS[:-2]}x 1 2 2 3"])
+def test_one_bad_line_is_one_broken_image(tmp_path: Path, words: str) -> None:
+    good, bad = read_mtfl(made(tmp_path, f"a/a.jpg {POINTS} 1 2 2 3\na/b.jpg {words}\n"))["train"]
+    assert not good.broken
+    assert "training.txt line 2" in bad.broken
+
+
+def test_an_image_that_leads_away_and_one_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not below"):
+        read_mtfl(made(tmp_path, f"..\\a.jpg {POINTS} 1 2 2 3\n"))
+    with pytest.raises(DataError, match="names an image twice"):
+        read_mtfl(made(tmp_path, f"a.jpg {POINTS} 1 2 2 3\na.jpg {POINTS} 1 2 2 3\n"))
+
+
+def test_the_published_files(shared: Path) -> None:
+    root = shared / "data/mtfl"
+    if not root.is_dir():
+        pytest.skip(f"no MTFL: {root} is not there")
+    splits = read_mtfl(str(root))
+    assert {split: len(records) for split, records in splits.items()} == {"train": 10_000, "test": 2_995}
+    assert not any(record.broken for records in splits.values() for record in records)
+    assert Counter(record.yaw for record in splits["test"]) == {-60: 193, -30: 450, 0: 1825, 30: 401, 60: 126}
+    config = DataConfig(kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation"})  # type: ignore[arg-type]
+    index = ImageIndex.build(config)
+    assert len(index.rows()) == 120
+    # In crops of both splits the points are in the same places.
+    places = [np.median(index.landmarks(index.rows(split)), axis=0) for split in ("train", "test")]
+    np.testing.assert_allclose(*places, atol=0.05)

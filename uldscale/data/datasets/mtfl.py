@@ -1,0 +1,64 @@
+"""MTFL as published: 10,000 training faces of LFW and the web, and 2,995 AFLW faces on which much of the literature is measured.
+
+    training.txt, testing.txt    image, x of five points, their y, gender, smile, glasses, pose
+    lfw_5590/ net_7876/ AFLW/    the images
+
+Points are eyes, nose and mouth corners in pixels counted from 1; the pose is one of five classes.
+
+Source: Z. Zhang et al., "Facial Landmark Detection by Deep Multi-task Learning", ECCV 2014 (mmlab.ie.cuhk.edu.hk/projects/TCDCN).
+"""
+
+import numpy as np
+
+from uldscale.data.datasets.lists import Splits, find, read_lines
+from uldscale.data.datasets.points import Landmarks, landmarks, numbers
+from uldscale.data.sources import Box, Record, ids_of, locate
+from uldscale.errors import DataError
+
+YAWS = {1: -60.0, 2: -30.0, 3: 0.0, 4: 30.0, 5: 60.0}
+"""Degrees that stand for the classes left profile, left, frontal, right, right profile; MTFL has no angles."""
+AROUND = 2.87
+"""Side of the crop of a training face over the longer side of its points; that of the AFLW crops, which are tested on, at the median."""
+CROP = 150.0
+"""Side in pixels of the test images."""
+_POINTS = 5
+
+
+def read_mtfl(root: str) -> Splits:
+    """Records of both splits, with points, a box and a yaw that stands for the pose class.
+
+    A training image shows more than the face: its box is a square around the points. A test image is a crop already, whose box is
+    all of it, wherever its points are. Raises DataError when a list is missing or malformed.
+    """
+    return {"train": _read_split(root, "training.txt"), "test": _read_split(root, "testing.txt")}
+
+
+def _read_split(root: str, name: str) -> list[Record]:
+    path = find(root, name)
+    lines = read_lines(path)
+    names = [words[0].replace("\\", "/") for _, words in lines]
+    if len(set(names)) < len(names):
+        raise DataError(f"{path} names an image twice; get the file anew")
+    return [
+        _record(id, locate(root, image, path), words[1:], f"{path} line {number}", cropped=name == "testing.txt")
+        for id, image, (number, words) in zip(ids_of(names), names, lines, strict=True)
+    ]
+
+
+def _record(id: str, uri: str, words: list[str], place: str, *, cropped: bool) -> Record:
+    try:
+        if len(words) != 2 * _POINTS + 4 or words[-1] not in map(str, YAWS):
+            raise DataError(f"{place}: got {len(words)} words after the image, wanted 14, the last a pose of 1 to 5")
+        values = numbers(words[: 2 * _POINTS], place)
+        points = landmarks(np.reshape(values, (2, _POINTS)).T - 1, place)
+    except DataError as problem:
+        return Record(id, uri, broken=str(problem))
+    box = (0.0, 0.0, CROP, CROP) if cropped else _box(points)
+    return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box)
+
+
+def _box(points: Landmarks) -> Box:
+    lowest, highest = points.min(axis=0), points.max(axis=0)
+    x, y = (lowest + highest).tolist()
+    half = AROUND * float((highest - lowest).max()) / 2
+    return x / 2 - half, y / 2 - half, x / 2 + half, y / 2 + half
