@@ -57,22 +57,19 @@ def _extract(scale: Scale, outline: Backbone) -> float:
 
 
 def _train(scale: Scale) -> float:
-    """Batches, labels, keypoints of the first round, and on a CPU what the aggregator keeps for the backward pass."""
+    """Batches, labels, this worker's part of a round's sample, and on a CPU what the aggregator keeps for the backward pass."""
     spec, train, workers = scale.spec, scale.train, scale.runtime.train.count
     pairs = 2 * math.ceil(train.batch / workers)
     batches = BATCHES * pairs * spec.row_bytes / spec.num_views
     labels = spec.num_rows * 8 * (1 + train.clusters.landmarks)
-    keypoints = 2 * math.ceil(scale.images / workers) * _payload(train)
+    sample = min(train.clusters.sample, scale.images * train.keypoints.maximum) / workers
+    # Its blocks, the whole of it, and that on its way.
+    keypoints = 3 * sample * (2 * train.network.heads.descriptor + KEYPOINT_BYTES)
     size = 1.5 * PROCESS_BYTES + batches + labels + keypoints
     if scale.runtime.train.gpus == 0:
         maps = len(spec.taps) * len(spec.timesteps)
         size += 3 * 4 * pairs * maps * train.network.grid**2 * train.network.aggregator.width
     return float(size)
-
-
-def _payload(train: TrainConfig) -> int:
-    """Bytes of the keypoints of an image in the first round."""
-    return train.keypoints.maximum * (4 * train.network.heads.descriptor + KEYPOINT_BYTES)
 
 
 def _parameters(outline: Backbone) -> int:

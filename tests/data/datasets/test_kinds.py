@@ -67,7 +67,10 @@ def test_a_limit_holds_for_each_split(aflw: str) -> None:
         ({"test": "b"}, "data.test must be left out for data.kind 'aflw': data.train holds both splits"),
         ({"train": 5}, "data.train must be a path for data.kind 'aflw'"),
         ({"images": "b"}, "data.images has no meaning for data.kind 'aflw'; leave it out"),
-        ({"roi": {"provider": "annotation"}}, "needs data.kind 'coco', 'celeba', 'ls3d', 'mtfl', 'cat', 'pts', 'wflw', which"),
+        (
+            {"roi": {"provider": "annotation"}},
+            "needs data.kind 'coco', 'celeba', 'ls3d', 'mtfl', 'cat', 'pts', 'wflw', which",
+        ),
     ],
 )
 def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
