@@ -34,7 +34,7 @@ SIDES = 600
 
 
 def train(pipeline: Pipeline, store: FeatureStore, index: ImageIndex, run: RunFolder) -> None:
-    config = pipeline.job.train
+    config = pipeline.job.train.in_steps(len(index.rows("train")))
     Training(
         config=config,
         features=pipeline.job.extract.features,

@@ -72,7 +72,8 @@ class Pipeline:
                     all_rows=self.job.evaluate.all_rows,
                 )  # fmt: skip
             with self.run.timed("train"):
-                train(self.job.train, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
+                config = self.job.train.in_steps(len(index.rows("train")))
+                train(config, self.job.extract.features, store.root, index, border, self.run, self.job.runtime)
             self.run.publish(Stage.D_ULD_PP.value)
 
     def evaluate(self) -> dict[str, Any]:

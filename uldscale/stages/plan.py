@@ -58,6 +58,7 @@ def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, run
         raise ConfigError(f"unknown GPU {gpu!r}; wanted one of {', '.join(GPUS)}")
     outline = Backbone.outline(extract.features.backbone, weights=False)
     splits = [split for split, _ in list_records(data)]
+    train = train.in_steps(splits.count("train"))
     spec = store_spec(extract, outline, data.size, num_rows=len(splits), index="")
     cost = measure(extract.features, outline, data.size)
     lines = {

@@ -5,6 +5,7 @@ import time
 import typer
 
 from uldscale import files
+from uldscale.data.index import ImageIndex
 from uldscale.errors import DataError, StoreError
 from uldscale.runs import RunFolder
 from uldscale.runtime import progress
@@ -51,6 +52,9 @@ def _extraction(root: str) -> str:
 
 def _training(config: TrainConfig, run: RunFolder, known: dict[str, Standing]) -> dict[str, str]:
     """Steps done of each stage: those in the last checkpoint or, of the stage under way, those since."""
+    if not files.exists(run.index):
+        return dict.fromkeys((stage.value for stage in config.stages), "not yet")
+    config = config.in_steps(len(ImageIndex.read(run.index).rows("train")))
     kept = checkpoints.steps(run.checkpoints)
     lines = {}
     for stage in config.stages:

@@ -7,9 +7,10 @@ Every stage starts from the weights and labels of its parent:
         │          └─────── control
         └─────── mallis_d
 
-Steps count optimizer steps of one global batch, whatever the number of workers.
+Steps count optimizer steps of one global batch, whatever the number of workers; an epoch is as many as the training images fill.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -73,10 +74,46 @@ TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
 class StageConfig(Settings):
     """Length and learning rate of one stage."""
 
-    steps: int = Field(ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    """Length in passes over the training images, in the place of `steps`."""
     learning_rate: float = Field(gt=0)
     relabel_every: int | None = Field(default=None, ge=1)
     """Steps between two rounds of pseudo-labels; None, for bootstrap and pose proxy only: none is made before the stage's end."""
+    relabel_epochs: float | None = Field(default=None, gt=0)
+    """The same in passes over the training images."""
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            got = "both" if self.steps else "neither"
+            raise ValueError(f"wanted either steps or epochs, got {got}; null takes one out")
+        if self.relabel_every is not None and self.relabel_epochs is not None:
+            raise ValueError("relabel_every and relabel_epochs say the same thing; give one of them")
+        return self
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether rounds of labels are made before the stage's end."""
+        return self.relabel_every is not None or self.relabel_epochs is not None
+
+    def in_steps(self, epoch: float) -> "StageConfig":
+        """The same in steps, of which an epoch has so many."""
+        steps, every = self.steps, self.relabel_every
+        if self.epochs is not None:
+            steps = max(1, round(self.epochs * epoch))
+        if self.relabel_epochs is not None:
+            every = max(1, round(self.relabel_epochs * epoch))
+        return StageConfig(steps=steps, learning_rate=self.learning_rate, relabel_every=every)
+
+
+@dataclass(frozen=True)
+class Length:
+    """Of a stage, in steps."""
+
+    steps: int
+    learning_rate: float
+    relabel_every: int | None
 
 
 class LossConfig(Settings):
@@ -144,7 +181,7 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _one_round_at_a_time(self) -> Self:
         for stage in self.stages:
-            every = self.of(stage).relabel_every
+            every = self._settings(stage).relabel_every
             if every is not None and self.overlap >= every:
                 raise ValueError(
                     f"train.overlap must be less than train.{stage}.relabel_every={every}, got {self.overlap}"
@@ -155,8 +192,10 @@ class TrainConfig(Settings):
     def _labelled(self) -> Self:
         """A stage that is about labels would otherwise learn from those of its parent, or from none."""
         for stage in (Stage.D_ULD, Stage.D_ULD_PP, Stage.FULL_VAE, Stage.MALLIS_D, Stage.CONTROL):
-            if stage in self.stages and self.of(stage).relabel_every is None:
-                raise ValueError(f"train.{stage}.relabel_every must be given: the steps between two rounds of labels")
+            if stage in self.stages and not self._settings(stage).relabelled:
+                raise ValueError(
+                    f"train.{stage}.relabel_every must be given, or relabel_epochs: what is between two rounds of labels"
+                )
         return self
 
     @property
@@ -164,8 +203,18 @@ class TrainConfig(Settings):
         """The stages that are trained, in order."""
         return [stage for stage in Stage if getattr(self, stage.value) is not None]
 
-    def of(self, stage: Stage) -> StageConfig:
-        """Settings of one of the `stages`."""
+    def in_steps(self, images: int) -> Self:
+        """The same for so many training images, with all lengths in steps."""
+        stages = {stage.value: self._settings(stage).in_steps(images / self.batch) for stage in self.stages}
+        return self.updated(**{name: length.model_dump() for name, length in stages.items()})
+
+    def of(self, stage: Stage) -> Length:
+        """One of the `stages`, whose length is in steps."""
+        settings = self._settings(stage)
+        assert settings.steps is not None, "TrainConfig.in_steps comes first"
+        return Length(settings.steps, settings.learning_rate, settings.relabel_every)
+
+    def _settings(self, stage: Stage) -> StageConfig:
         settings: StageConfig = getattr(self, stage.value)
         return settings
 
