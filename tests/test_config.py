@@ -1,6 +1,7 @@
 """Settings: unknown keys name the nearest one, overrides apply, problems are one line."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field, ValidationError
@@ -17,6 +18,9 @@ class Inner(Settings):
 class Outer(Settings):
     name: str
     inner: Inner = Inner()
+    place: str | int | None = None
+    taps: Literal["all"] | tuple[str, ...] = "all"
+    later: Inner | None = None
 
 
 @pytest.fixture
@@ -29,6 +33,27 @@ def job(tmp_path: Path) -> str:
 def test_file_and_overrides(job: str) -> None:
     settings = load(Outer, job, ["inner.rate=0.5", "name=y"])
     assert settings == Outer(name="y", inner=Inner(steps=3, rate=0.5))
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("name=pics #2", "pics #2"),
+        ("name=12", "12"),
+        ("name=null", "null"),
+        ("name=[a]", "[a]"),
+        ("name=no", "no"),
+        ("name=a: b", "a: b"),
+        ("place=2024-05-01", "2024-05-01"),
+        ("place=500", 500),
+        ("place=null", None),
+        ("taps=all", "all"),
+        ("taps=[a, b]", ("a", "b")),
+        ("later=null", None),
+    ],
+)
+def test_text_is_text_where_text_is_wanted(job: str, override: str, value: object) -> None:
+    assert getattr(load(Outer, job, [override]), override.partition("=")[0]) == value
 
 
 def test_override_makes_missing_sections(tmp_path: Path) -> None:
@@ -45,7 +70,7 @@ def test_override_makes_missing_sections(tmp_path: Path) -> None:
         ("inner.steps=many", "inner.steps: Input should be a valid integer"),
         ("inner.steps", "must have the form key.sub=value"),
         ("name.first=a", "'name' is a single value and has no keys below it"),
-        ("name=[", "is not a YAML value"),
+        ("inner.rate=[", "is not a YAML value"),
     ],
 )
 def test_wrong_overrides(job: str, override: str, message: str) -> None:

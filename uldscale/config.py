@@ -37,10 +37,13 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def load(model: type[Model], path: str, overrides: Sequence[str] = ()) -> Model:
-    """Settings of a YAML file with `key.sub=value` overrides applied. Raises ConfigError with one line per problem."""
+    """Settings of a YAML file with `key.sub=value` overrides applied. Raises ConfigError with one line per problem.
+
+    The value of an override is text where the setting takes text, else YAML.
+    """
     tree = read_yaml(path)
     for override in overrides:
-        _apply(tree, override)
+        _apply(model, tree, override)
     return validate(model, tree, path)
 
 
@@ -67,7 +70,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def _apply(model: type[Settings], tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"override {override!r} must have the form key.sub=value")
@@ -77,9 +80,38 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"override {override!r}: {name!r} is a single value and has no keys below it")
     try:
-        tree[last] = yaml.safe_load(text)
+        tree[last] = text if _is_text(text, _kinds(model, key.split("."))) else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
+
+
+def _is_text(text: str, kinds: set[Any]) -> bool:
+    """Whether the value of an override is text as it stands, of a setting that takes some kinds of values."""
+    if str not in kinds or (text == "null" and type(None) in kinds) or (text.isdecimal() and int in kinds):
+        return False
+    # A list where both are taken, as of taps; a file may well be called [a].
+    return not (text.startswith("[") and kinds & {tuple, list})
+
+
+def _kinds(model: type[Settings], key: Sequence[str]) -> set[Any]:
+    """Types that the setting of a key takes; none for an unknown key."""
+    field = model.model_fields.get(key[0])
+    if field is None:
+        return set()
+    if len(key) == 1:
+        return set(_types_in(field.annotation))
+    return set().union(*(_kinds(nested, key[1:]) for nested in _settings_in(field.annotation)))
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        yield from map(type, typing.get_args(annotation))
+    elif origin in (typing.Union, types.UnionType):
+        for argument in typing.get_args(annotation):
+            yield from _types_in(argument)
+    else:
+        yield origin or annotation
 
 
 def _explain(model: type[Settings], problem: Any) -> str:
