@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import uldscale
 from uldscale import cli
 
 
@@ -39,10 +40,21 @@ def images(folder: Path, count: int = 3) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("asked", ["--version", "-h", "--help"])
+def test_what_it_says_of_itself(
+    asked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(asked, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert (f"uldscale {uldscale.__version__}" if asked == "--version" else "without annotations") in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "nowhere.yaml"], "job file 'nowhere.yaml' is not there"),
+        (["run", "a.yaml", "--name=x"], "settings have no dashes; give name=x"),
+        (["plan", "a.yaml", "--train.batch=4"], "settings have no dashes; give train.batch=4"),
         (["status", "nowhere"], "is not a run folder"),
         (["store", "info", "nowhere"], "no feature store"),
         (["store", "verify", "nowhere"], "no feature store"),

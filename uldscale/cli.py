@@ -5,25 +5,41 @@ Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
 import errno
+import re
 import sys
 from typing import Annotated
 
 import typer
 
+from uldscale import __version__
 from uldscale.errors import UldscaleError, UserError
 from uldscale.runtime.environment import stop_spinning
 
 app = typer.Typer(
-    help="Discover object landmarks without annotations.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 store_app = typer.Typer(help="Look after a feature store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 
 JobFile = Annotated[str, typer.Argument(help="YAML file of the run, such as jobs/faces68.yaml", metavar="JOB")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.sub=value, over the file", metavar="[KEY=VALUE]...")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"uldscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Discover object landmarks without annotations."""
 
 
 @app.command()
@@ -194,6 +210,8 @@ def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ign
     return Pipeline(load_job(job, overrides or []))
 
 
+_DASHED = re.compile(r"--(name|output|data|extract|zero_shot|train|evaluate|runtime)(\.[a-z_.]+)?=")
+"""A setting given like an option."""
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 
@@ -212,6 +230,8 @@ def main() -> None:
         typer.echo(f"uldscale: the disk is full: {error}; make room and run the command again", err=True)
         sys.exit(UserError.exit_code)
     except SystemExit as end:
+        if end.code == UserError.exit_code and (given := next(filter(_DASHED.match, sys.argv[1:]), None)):
+            typer.echo(f"uldscale: settings have no dashes; give {given.lstrip('-')}", err=True)
         if end.code != INTERRUPTED:
             raise
         typer.echo("uldscale: interrupted; the same command goes on from here", err=True)
