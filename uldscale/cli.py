@@ -220,6 +220,8 @@ def main() -> None:
     """Entry point of the `uldscale` command."""
     stop_spinning()
     try:
+        if given := next(filter(_DASHED.match, sys.argv[1:]), None):
+            raise UserError(f"settings have no dashes; give {given.lstrip('-')}")
         app()
     except UldscaleError as error:
         typer.echo(f"uldscale: {error}", err=True)
@@ -230,8 +232,6 @@ def main() -> None:
         typer.echo(f"uldscale: the disk is full: {error}; make room and run the command again", err=True)
         sys.exit(UserError.exit_code)
     except SystemExit as end:
-        if end.code == UserError.exit_code and (given := next(filter(_DASHED.match, sys.argv[1:]), None)):
-            typer.echo(f"uldscale: settings have no dashes; give {given.lstrip('-')}", err=True)
         if end.code != INTERRUPTED:
             raise
         typer.echo("uldscale: interrupted; the same command goes on from here", err=True)
