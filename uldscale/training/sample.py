@@ -19,16 +19,13 @@ def sample(blocks: Iterable[Keypoints], limit: int, *, seed: int, device: torch.
 
     Images come in by their hash as long as the keypoints of all ranks are at most `limit`.
     """
-    counts = np.sum([_counts(block, seed) for block in blocks], axis=0)
+    counts = np.zeros(BINS, np.int64)
+    for block in blocks:
+        counts += np.bincount(_bins(block.row, seed), minlength=BINS)
     whole = gather(torch.from_numpy(counts).to(device)[None]).sum(0).cumsum(0)
     bins = int((whole <= limit).sum())
     chosen = [block.on(_bins(block.rows, seed) < bins) for block in blocks]
     return Keypoints.joined([replace(each, descriptors=each.descriptors.astype(np.float16)) for each in chosen])
-
-
-def _counts(keypoints: Keypoints, seed: int) -> NDArray[np.int64]:
-    """Keypoints in each bin."""
-    return np.bincount(_bins(keypoints.row, seed), minlength=BINS)
 
 
 def _bins(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
