@@ -36,9 +36,8 @@ def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list
     with _limits:
         threads = max((library["num_threads"] for library in _blas().info()), default=1)
         with _blas().limit(limits=1):
-            if (
-                min(threads, len(items)) < 2
-            ):  # Threads take a millisecond to start, which is more than a block of a few rows does.
+            # Threads take a millisecond to start, which is more than a block of a few rows does.
+            if min(threads, len(items)) < 2:
                 return _alone(work, items)
             with ThreadPoolExecutor(threads, initializer=_enter) as pool:
                 return list(pool.map(work, items))
