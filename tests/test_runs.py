@@ -25,7 +25,10 @@ SETTINGS: dict[str, Any] = {
     "train": {"batch": 12},
     "runtime": {"extract": {"count": 1}},
 }
-IDENTITY = {key: SETTINGS[key] for key in ("data", "train")}
+
+
+def identity(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: settings[key] for key in ("data", "train") if key in settings}
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_config_round_trip(run: RunFolder) -> None:
 
 
 def test_creating_a_run(tmp_path: Path) -> None:
-    run = RunFolder.create(str(tmp_path / "runs" / "new"), SETTINGS, IDENTITY)
+    run = RunFolder.create(str(tmp_path / "runs" / "new"), SETTINGS, identity)
     assert run.read_config() == SETTINGS
     assert run.read_metrics() == []
     environment = json.loads(Path(run.environment).read_text())
@@ -73,27 +76,38 @@ def test_creating_a_run(tmp_path: Path) -> None:
 
 def test_a_run_goes_on(run: RunFolder) -> None:
     run.log(event="step", step=1)
-    again = RunFolder.create(run.root, {**SETTINGS, "runtime": {"extract": {"count": 8}}}, IDENTITY)
+    again = RunFolder.create(run.root, {**SETTINGS, "runtime": {"extract": {"count": 8}}}, identity)
     assert again.read_config()["runtime"] == {"extract": {"count": 8}}
     assert [event["step"] for event in again.read_metrics()] == [1]
 
 
 def test_another_run_is_refused_with_the_difference(run: RunFolder) -> None:
-    identity = {"data": {"size": 256, "train": "faces"}, "train": {"batch": 12, "seed": 0}}
+    changed = {"data": {"size": 256, "train": "faces"}, "train": {"batch": 12, "seed": 0}}
+    files.write_bytes(files.join(run.checkpoints, "x"), b"")
     with pytest.raises(
         ConfigError, match="data.size: the run has 128, this job wants 256; train.seed: the run has None, .* 0; set"
     ):
-        RunFolder.create(run.root, {**SETTINGS, **identity}, identity)
+        RunFolder.create(run.root, {**SETTINGS, **changed}, identity)
     assert run.read_config() == SETTINGS
 
 
 def test_a_part_may_come_in_later_but_not_change_or_go(run: RunFolder) -> None:
     without, given, other = ({"train": {"full_vae": part}} for part in (None, {"steps": 4}, {"steps": 5}))
     run.write_config(without)
-    RunFolder.create(run.root, given, given)
-    for identity in (other, without):
+    files.write_bytes(files.join(run.checkpoints, "x"), b"")
+    RunFolder.create(run.root, given, identity)
+    for settings in (other, without):
         with pytest.raises(ConfigError, match="train.full_vae"):
-            RunFolder.create(run.root, identity, identity)
+            RunFolder.create(run.root, settings, identity)
+
+
+def test_where_nothing_was_computed_there_is_nothing_to_protect(run: RunFolder) -> None:
+    files.write_bytes(run.index, b"")
+    RunFolder.create(run.root, SETTINGS, identity)
+    assert files.exists(run.index)
+    RunFolder.create(run.root, {**SETTINGS, "data": {"train": "other"}}, identity)
+    assert not files.exists(run.index)
+    assert run.read_config()["data"] == {"train": "other"}
 
 
 @pytest.mark.parametrize("root", ["s3://bucket/run", "file"])
@@ -101,7 +115,7 @@ def test_the_output_must_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="must be a folder on a local or mounted disk"):
-        RunFolder.create(root, SETTINGS, IDENTITY)
+        RunFolder.create(root, SETTINGS, identity)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -181,7 +195,7 @@ def test_the_next_run_goes_on_behind_a_torn_line(run: RunFolder) -> None:
     run.log(event="x", step=1)
     with open(run.metrics, "ab") as file:
         file.write(b'{"time": 3, "ev')
-    again = RunFolder.create(run.root, SETTINGS, IDENTITY)
+    again = RunFolder.create(run.root, SETTINGS, identity)
     again.log(event="x", step=2)
     assert [event["step"] for event in again.read_metrics()] == [1, 2]
 

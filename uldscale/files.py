@@ -5,6 +5,7 @@ Law: a reader never sees half a file. Local files are written beside their place
 
 import errno
 import json
+import math
 import os
 import secrets
 from collections.abc import Collection
@@ -78,6 +79,17 @@ def read_json(path: str) -> Any:
 def write_json(path: str, value: Any) -> None:
     """Replace a JSON file whole; keys keep their order, so equal values give equal bytes."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def plain(value: Any) -> Any:
+    """JSON values of what numpy and torch hand over; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def copy_folder(source: str, target: str, *, last: str, without: Collection[str] = ()) -> None:

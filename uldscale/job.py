@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from uldscale import config
 from uldscale.config import Settings
@@ -12,6 +12,9 @@ from uldscale.stages.evaluate import EvaluateConfig
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.stages.zero_shot import ZeroShotConfig
 from uldscale.training.schedule import TrainConfig
+
+_FREE = {"log_every", "checkpoint_every", "keep_rounds"}
+"""Settings of training that change no result."""
 
 
 class Job(Settings):
@@ -45,9 +48,20 @@ class Job(Settings):
         """The run folder."""
         return f"{self.output.rstrip('/')}/{self.name}"
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed; a run folder belongs to one identity."""
-        return self.model_dump(mode="json", include={"data", "extract", "zero_shot", "train"})
+        return self.model_dump(mode="json", include={"data", "extract", "zero_shot", "train"}, exclude={"train": _FREE})
+
+
+def identity_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """`Job.identity` of the settings of a run folder: what they lack came later, and has its default.
+
+    Settings that are no job any more are their own identity.
+    """
+    try:
+        return Job.model_validate(settings).identity()
+    except ValidationError:
+        return settings
 
 
 def load_job(path: str, overrides: list[str]) -> Job:

@@ -8,7 +8,8 @@ from typing import Any
 from uldscale import files
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
-from uldscale.job import Job
+from uldscale.errors import DataError
+from uldscale.job import Job, identity_of
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
@@ -29,7 +30,7 @@ class Pipeline:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.run = RunFolder.create(job.root, job.model_dump(mode="json"), job.identity())
+        self.run = RunFolder.create(job.root, job.model_dump(mode="json"), identity_of)
         if job.runtime.metrics_port is not None:
             telemetry.serve(job.runtime.metrics_port, job.runtime.metrics_host)
 
@@ -110,7 +111,13 @@ class Pipeline:
         """What would end the run after hours is told before them."""
         job, index = self.job, self.index()
         images, views = len(index.rows("train")), job.extract.views.count
-        require_trainable(job.train, images, views, job.runtime)
+        try:
+            require_trainable(job.train, images, views, job.runtime)
+        except DataError:
+            # The same command shall see images that were added.
+            if not self.run.has_work:
+                files.remove(self.run.index)
+            raise
         if points := index.num_points:
             chosen_protocols(points, job.evaluate.shown)
 

@@ -10,11 +10,10 @@ stop               there while training shall write a checkpoint and end
 """
 
 import json
-import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +25,8 @@ from filelock import FileLock, Timeout
 from uldscale import files
 from uldscale.errors import ConfigError, IncompleteError
 
+Identity = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -34,11 +35,11 @@ class RunFolder:
     root: str
 
     @classmethod
-    def create(cls, root: str, settings: dict[str, Any], identity: dict[str, Any]) -> Self:
+    def create(cls, root: str, settings: dict[str, Any], identity: Identity) -> Self:
         """The folder of a run, new or one that goes on.
 
-        settings: the resolved job; identity: those of its entries that decide what is computed. A part that the run was
-        without (null) may come in later. Raises ConfigError when the folder belongs to a run of another identity, or is
+        settings: the resolved job; identity: gives those of a job's settings that decide what is computed. A part that the run was
+        without (null) may come in later. Raises ConfigError when features or methods of another identity are there, or the folder is
         no folder.
         """
         run = cls(root)
@@ -47,11 +48,13 @@ class RunFolder:
                 f"output folder {root!r} must be a folder on a local or mounted disk; set `output` or `name`"
             )
         if os.path.exists(run.config):
-            changed = list(_differences(run.read_config(), identity))
-            if changed:
+            changed = list(_differences(identity(run.read_config()), identity(settings)))
+            if changed and run.has_work:
                 raise ConfigError(
                     f"{root} holds a run with other settings: {'; '.join(changed)}; set another `name`, or remove it"
                 )
+            if changed:
+                files.remove(run.index)
         run.write_config(settings)
         run.write_environment()
         run._end_torn_line()
@@ -112,6 +115,11 @@ class RunFolder:
         """Folder of the methods that are compared."""
         return files.join(self.root, "methods")
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything but the index was computed."""
+        return any(files.exists(place) for place in (self.store, self.checkpoints, self.methods))
+
     def method(self, name: str) -> str:
         """Folder of one method: its detector, if it has one, and its predictions."""
         return files.join(self.methods, name)
@@ -156,7 +164,7 @@ class RunFolder:
 
         One write to the end of the file, so that lines of several threads and processes stay whole.
         """
-        event_values = {"time": round(time.time(), 3), "event": event, **_plain(values)}
+        event_values = {"time": round(time.time(), 3), "event": event, **files.plain(values)}
         line = json.dumps(event_values, allow_nan=False).encode() + b"\n"
         with open(self.metrics, "ab", buffering=0) as file:
             # A disk that is nearly full takes a part of the line and says so only when it is given the rest.
@@ -219,17 +227,6 @@ class RunFolder:
         if os.path.exists(self.metrics) and not files.read_bytes(self.metrics).endswith(b"\n"):
             with open(self.metrics, "ab") as file:
                 file.write(b"\n")
-
-
-def _plain(value: Any) -> Any:
-    """JSON values of what numpy and torch hand over."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

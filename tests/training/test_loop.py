@@ -1,6 +1,7 @@
 """The training loop: a kill at any moment changes nothing; every method ends as a detector."""
 
 import collections
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_a_finished_run_does_nothing(whole: Training, training_in: Callable[...,
     before = len(whole.run.read_metrics())
     training_in(Path(whole.run.root)).run_all()
     assert len(whole.run.read_metrics()) == before
+
+
+def test_a_detector_that_was_lost_is_made_again(
+    whole: Training, training_in: Callable[..., Training], content: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole.run.root, tmp_path / "run")
+    again = training_in(tmp_path / "run")
+    files.remove(again.run.methods)
+    again.run_all()
+    assert content(again.run.methods) == content(whole.run.methods)
+    assert len(again.run.read_metrics()) == len(whole.run.read_metrics())
 
 
 def test_rounds(whole: Training) -> None:

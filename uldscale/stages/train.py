@@ -18,7 +18,7 @@ from uldscale.runtime.roles import RuntimeConfig
 from uldscale.runtime.stopping import Stopping, preempted
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
-from uldscale.training import checkpoints
+from uldscale.training import checkpoints, outcome
 from uldscale.training.journal import RELABEL
 from uldscale.training.loop import Training
 from uldscale.training.relabelling import held_bytes
@@ -121,4 +121,5 @@ def _training(plan: dict[str, Any], fit: Fit, **told: Any) -> Training:
 
 def _finished(config: TrainConfig, run: RunFolder) -> bool:
     steps = checkpoints.steps(run.checkpoints)
-    return all(steps.get(stage) == config.of(stage).steps for stage in config.stages)
+    trained = all(steps.get(stage) == config.of(stage).steps for stage in config.stages)
+    return trained and all(outcome.is_kept(stage, run) for stage in config.stages)

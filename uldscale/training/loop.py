@@ -12,22 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from uldscale import files
-from uldscale.detector import DetectorConfig, LandmarkDetector
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.errors import IncompleteError, UserError
 from uldscale.labels import Labels
 from uldscale.models.network import Network
 from uldscale.runs import RunFolder
 from uldscale.runtime.engine import Engine, make_engine, read_weights
-from uldscale.runtime.ranks import barrier, gather, rank, world_size
+from uldscale.runtime.ranks import barrier, gather, of_first, rank, world_size
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
-from uldscale.training import checkpoints
+from uldscale.training import checkpoints, outcome
 from uldscale.training.batches import Batches
 from uldscale.training.checkpoints import Position
 from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
-from uldscale.training.labelling import Labelling
 from uldscale.training.objectives import Losses, Objective
 from uldscale.training.rounds import Begun, Fit, Rounds
 from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
@@ -84,7 +82,7 @@ class Training:
         )  # fmt: skip
 
     def run_all(self) -> None:
-        """What is missing of each stage, from its last checkpoint or else from the end of its parent."""
+        """What is missing of each stage, from its last checkpoint or else from the end of its parent; a detector that was lost, too."""
         for stage in self.config.stages:
             found = self._last_of(stage)
             if found is None:
@@ -92,6 +90,10 @@ class Training:
             elif found.step < self.config.of(stage).steps:
                 self._restore(found)
                 self._run_stage(found, self._folder(found))
+            elif not of_first(outcome.is_kept(stage, self.run)):
+                self._restore(found)
+                self._keep(stage)
+                barrier()
 
     def _last_of(self, stage: Stage) -> Position | None:
         """Where a stage stands, as the first rank sees it: the list of a shared folder may be old on another machine."""
@@ -209,27 +211,17 @@ class Training:
             return position
         self._begin_round(position)
         position = self._end_round(position)
-        assert self.labels is not None
-        if rank() == 0:
-            detector = LandmarkDetector(
-                self._detector_config(),
-                self.network,
-                self.store.read_codec(),
-                Labelling.from_arrays(self.labels.labelling).clusters,
-            )
-            detector.save(self.run.method(position.stage.value))
-            self.network.train()
+        self._keep(position.stage)
         return position
 
-    def _detector_config(self) -> DetectorConfig:
-        return DetectorConfig(
-            features=self.features.updated(backbone=self.features.backbone.anchored()),
-            weight_hash=self.store.spec.weight_hash,
-            image_size=self.store.spec.image_size,
-            network=self.config.network,
-            keypoints=self.config.keypoints,
-            border=self.border,
-        )
+    def _keep(self, stage: Stage) -> None:
+        assert self.labels is not None
+        if rank() == 0:
+            outcome.keep(
+                stage, self.network, self.labels, self.run, config=self.config, features=self.features, store=self.store,
+                border=self.border,
+            )  # fmt: skip
+            self.network.train()
 
     def _save(self, engine: Engine, position: Position) -> None:
         start = time.monotonic()

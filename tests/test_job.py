@@ -1,0 +1,22 @@
+"""Jobs: what belongs to the identity of a run."""
+
+import yaml
+
+from uldscale.job import Job, identity_of
+
+SETTINGS = {"name": "x", "data": {"kind": "faces3d", "train": 8}}
+
+
+def test_what_changes_no_result_is_no_part_of_it() -> None:
+    job = Job.model_validate(SETTINGS)
+    free = {"log_every": 7, "checkpoint_every": 9, "keep_rounds": 3}
+    assert job.updated(train=free, runtime={"ray": False}, output="elsewhere").identity() == job.identity()
+    assert job.updated(train={"batch": 14}).identity() != job.identity()
+
+
+def test_a_setting_that_came_later_had_its_default() -> None:
+    job = Job.model_validate(SETTINGS)
+    written = yaml.safe_load(yaml.safe_dump(job.model_dump(mode="json")))
+    del written["train"]["overlap"], written["train"]["losses"]["negatives"]
+    assert identity_of(written) == job.identity()
+    assert identity_of({**written, "gone": 1}) == {**written, "gone": 1}
