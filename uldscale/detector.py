@@ -1,7 +1,7 @@
 """The public face of a trained model: load, call on images, save.
 
     detector = LandmarkDetector.load("runs/faces68/model")
-    landmarks = detector(["a.jpg", "b.png"])
+    landmarks = detector(["a.jpg", "b.png"])        # or one image; paths, Pillow images, arrays, tensors
     landmarks.points            # (2, K, 2) pixels of each image, NaN where a landmark is missing
 
 A model folder holds config.json, network.safetensors, codec.safetensors and clusters.safetensors. The diffusion model is named by
@@ -10,11 +10,13 @@ its folder or hub id and checked by the hash of its weights.
 B images, K landmarks, Q poses, G grid side.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor
 from uldscale import files
 from uldscale.clustering.two_stage import Clusters, assign_poses
 from uldscale.config import Settings, validate
-from uldscale.data.images import BrokenImage, crop, decode
+from uldscale.data.images import BrokenImage, crop, decode, from_pillow
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.errors import DataError, ModelError
@@ -32,7 +34,8 @@ from uldscale.models.keypoints import KeypointConfig, inside_border
 from uldscale.models.landmarks import locate
 from uldscale.models.network import Network, NetworkConfig
 
-Image = str | NDArray[np.uint8]
+Image = str | os.PathLike[str] | PIL.Image.Image | NDArray[np.uint8] | Tensor
+"""A path or URI, a Pillow image, or uint8 grey, RGB or RGBA: an array (H, W) or (H, W, C), a tensor (C, H, W)."""
 Box = tuple[float, float, float, float]
 Arrays = dict[str, NDArray[Any]]
 
@@ -104,15 +107,15 @@ class LandmarkDetector:
         files.write_bytes(files.join(folder, "clusters.safetensors"), safetensors.numpy.save(self.clusters.arrays()))
         files.write_json(files.join(folder, "config.json"), self.config.model_dump(mode="json"))
 
-    def __call__(self, images: Sequence[Image], boxes: Sequence[Box] | None = None) -> Landmarks:
-        """Landmarks in pixels of each image.
+    def __call__(self, images: Image | Sequence[Image], boxes: Sequence[Box] | None = None) -> Landmarks:
+        """Landmarks in pixels of each image, or of one.
 
-        `images` are paths, URIs or (H, W, 3) uint8 RGB arrays; `boxes` the part (x0, y0, x1, y1) to cut out of each, with as much
-        around the object as in training, by default the whole image. Raises DataError without images, or for one that cannot be read.
+        `boxes` are the parts (x0, y0, x1, y1) to cut out of each, with as much around the object as in training, by default the whole
+        image. Raises DataError without images, or for one that cannot be read.
         """
-        if len(images) == 0:
+        pictures = [_pixels(image) for image in _listed(images)]
+        if not pictures:
             raise DataError("no image is given; give at least one")
-        pictures = [_decoded(image) if isinstance(image, str) else image for image in images]
         if boxes is None:
             boxes = [(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures]
         areas, size = np.asarray(boxes, np.float32), self.config.image_size
@@ -155,8 +158,31 @@ class LandmarkDetector:
         return Landmarks(points, scores, poses, descriptors)
 
 
-def _decoded(image: str) -> NDArray[np.uint8]:
+def _listed(images: Image | Sequence[Image]) -> Sequence[Image]:
+    """One image as a list of one."""
+    if isinstance(images, str | os.PathLike | PIL.Image.Image):
+        return [images]
+    # A stack of images has a dimension more than one of them.
+    return [images] if isinstance(images, np.ndarray | Tensor) and images.ndim < 4 else list(images)
+
+
+def _pixels(image: Image) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB."""
     try:
-        return decode(image)
+        if isinstance(image, str | os.PathLike):
+            return decode(os.fspath(image))
+        if isinstance(image, PIL.Image.Image):
+            return from_pillow(image)
+        return from_pillow(PIL.Image.fromarray(_upright(image)))
     except BrokenImage as problem:
-        raise DataError(f"{image}: {problem.reason}") from None
+        raise DataError(f"{image if isinstance(image, str | os.PathLike) else 'an image'}: {problem.reason}") from None
+
+
+def _upright(image: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, C)"""
+    array = image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) and image.ndim == 3 else np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise DataError(
+            f"an image is {array.dtype} {tuple(image.shape)}; wanted uint8 grey, RGB or RGBA: arrays (H, W) or (H, W, C), tensors (C, H, W)"
+        )
+    return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array

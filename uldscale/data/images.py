@@ -114,10 +114,11 @@ def unfolded(content: bytes) -> Iterator[Pixels]:
     with _reasons():
         image = _open(content)
     with _unfolding.share(image.width * image.height):
-        yield _decode(image)
+        yield from_pillow(image)
 
 
-def _decode(image: Image.Image) -> Pixels:
+def from_pillow(image: Image.Image) -> Pixels:
+    """(H, W, 3) RGB pixels of an image that Pillow has, upright by EXIF; what is transparent becomes white. Raises BrokenImage."""
     with _reasons():
         image.load()
         orientation = image.getexif().get(0x0112, 1)
