@@ -108,6 +108,7 @@ def test_another_run_of_the_same_name_is_refused(
 ) -> None:
     images(tmp_path / "images")
     run("index", job(tmp_path), monkeypatch=monkeypatch)
+    (tmp_path / "runs/x/methods").mkdir()
     capsys.readouterr()
     assert run("index", job(tmp_path), "data.size=64", monkeypatch=monkeypatch) == 2
     assert "data.size: the run has 128, this job wants 64" in capsys.readouterr().err
@@ -117,6 +118,20 @@ def test_too_few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     images(tmp_path / "images")
     assert run("train", job(tmp_path), monkeypatch=monkeypatch) == 2
     assert "feature store" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_used_is_the_users_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file where the folder of runs should be; a name that no file system takes; a report before there is anything to report."""
+    images(tmp_path / "images")
+    (tmp_path / "runs").write_text("")
+    assert run("index", job(tmp_path), monkeypatch=monkeypatch) == 2
+    assert "Not a directory; give another place" in capsys.readouterr().err
+    assert run("index", job(tmp_path), f"output={tmp_path}/{'x' * 300}", monkeypatch=monkeypatch) == 2
+    assert "File name too long" in capsys.readouterr().err
+    assert run("report", job(tmp_path), f"output={tmp_path}/new", "runtime.ray=false", monkeypatch=monkeypatch) == 3
+    assert "has no result.json yet; `uldscale evaluate` the same job first" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_the_users_turn(tmp_path: Path) -> None:

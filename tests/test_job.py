@@ -1,5 +1,6 @@
 """Jobs: what belongs to the identity of a run."""
 
+import pytest
 import yaml
 
 from uldscale.job import Job, identity_of
@@ -12,6 +13,11 @@ def test_what_changes_no_result_is_no_part_of_it() -> None:
     free = {"log_every": 7, "checkpoint_every": 9, "keep_rounds": 3}
     assert job.updated(train=free, runtime={"ray": False}, output="elsewhere").identity() == job.identity()
     assert job.updated(train={"batch": 14}).identity() != job.identity()
+
+
+def test_the_output_may_be_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Job.model_validate({**SETTINGS, "output": "~/runs/"}).root == "/home/somebody/runs/x"
 
 
 def test_a_setting_that_came_later_had_its_default() -> None:

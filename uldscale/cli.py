@@ -212,6 +212,10 @@ def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ign
 
 _DASHED = re.compile(r"--(name|output|data|extract|zero_shot|train|evaluate|runtime)(\.[a-z_.]+)?=")
 """A setting given like an option."""
+_REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO,
+)  # fmt: skip
+"""What a file system says of places that a user named, and of itself."""
 INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
 
@@ -227,9 +231,13 @@ def main() -> None:
         typer.echo(f"uldscale: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            typer.echo(f"uldscale: the disk is full: {error}; make room and run the command again", err=True)
+        elif error.errno in _REFUSED:
+            said = f"{error.filename}: {error.strerror}"
+            typer.echo(f"uldscale: {said}; give another place, or mend that, and run the command again", err=True)
+        else:
             raise
-        typer.echo(f"uldscale: the disk is full: {error}; make room and run the command again", err=True)
         sys.exit(UserError.exit_code)
     except SystemExit as end:
         if end.code != INTERRUPTED:

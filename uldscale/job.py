@@ -1,5 +1,6 @@
 """A job: everything that a run is, from one YAML file."""
 
+import os
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -46,7 +47,7 @@ class Job(Settings):
     @property
     def root(self) -> str:
         """The run folder."""
-        return f"{self.output.rstrip('/')}/{self.name}"
+        return f"{os.path.expanduser(self.output).rstrip('/')}/{self.name}"
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed; a run folder belongs to one identity."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
+from uldscale.errors import IncompleteError
 from uldscale.evaluation import bars, plots
 from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
@@ -45,7 +46,12 @@ class Section:
 
 
 def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str:
-    """Write report.html from result.json, metrics.jsonl and the predictions; returns its path. `size`: pixels of the crop."""
+    """Write report.html from result.json, metrics.jsonl and the predictions; returns its path. `size`: pixels of the crop.
+
+    Raises IncompleteError when nothing is evaluated yet.
+    """
+    if not files.exists(run.result):
+        raise IncompleteError(f"{run.root} has no result.json yet; `uldscale evaluate` the same job first")
     result = files.read_json(run.result)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources("uldscale.stages").joinpath("report.html").read_text("utf-8")
