@@ -26,7 +26,7 @@ import uldscale
 from uldscale.errors import IncompleteError, StoreError
 from uldscale.store import arrays
 from uldscale.store.features import FeatureStore
-from uldscale.store.spec import StoreSpec, TapSpec
+from uldscale.store.spec import VERSION, StoreSpec, TapSpec
 
 LAST = 2
 """The shard with padding: row 6 and two rows that don't exist."""
@@ -470,7 +470,7 @@ def test_another_spec_is_refused_with_the_difference(
     assert tree(Path(store.root)) == tree(whole)
 
 
-@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("version", [1, 2, 99])
 def test_a_store_of_another_version_is_refused_with_what_to_do(
     store: FeatureStore, spec: StoreSpec, tree: Tree, version: int
 ) -> None:
@@ -481,7 +481,7 @@ def test_a_store_of_another_version_is_refused_with_what_to_do(
     before = tree(Path(store.root))
     for act in (lambda: FeatureStore.open(store.root), lambda: FeatureStore.open_or_create(store.root, spec)):
         with pytest.raises(
-            StoreError, match=f"of version {version}, .*; it reads version 2: set extract.store.root"
+            StoreError, match=f"of version {version}, .*; it reads version {VERSION}: set extract.store.root"
         ) as caught:
             act()
         assert "\n" not in str(caught.value)
