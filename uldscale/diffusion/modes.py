@@ -106,7 +106,9 @@ def padded(values: Tensor, batch: int) -> Tensor:
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """A tensor of the CPU on a device, on its way while the CPU goes on."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+    if device.type != "cuda" or values.is_cuda:
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def same_kernels() -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
+from uldscale.diffusion.modes import sent
 from uldscale.diffusion.noising import view_id
 from uldscale.errors import ModelError
 from uldscale.models.rendering import render_views
@@ -145,11 +146,11 @@ class ShardWorker:
 
     def _views(self, usable: dict[int, str], crops: NDArray[np.uint8], matrices: NDArray[np.float32]) -> Tensor:
         """All views (n V, S, S, 3) of some images, on the device of the model."""
-        config, seed, on = self._config.views, self._config.features.seed, self._extractor.backbone.device
-        sent = torch.from_numpy(crops).to(on)
-        views = sent.new_empty(len(crops), config.count, *sent.shape[1:])
+        config, seed = self._config.views, self._config.features.seed
+        images = sent(torch.from_numpy(crops), self._extractor.backbone.device)
+        views = images.new_empty(len(crops), config.count, *images.shape[1:])
         for number, image in enumerate(usable.values()):
-            views[number] = render_views(sent[number], matrices[number], config, image, seed)
+            views[number] = render_views(images[number], matrices[number], config, image, seed)
         return views.flatten(0, 1)
 
     def _features(self, rows: range, usable: dict[int, str], views: Tensor) -> dict[str, NDArray[Any]]:
