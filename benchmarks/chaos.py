@@ -13,7 +13,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import Any
 
 import psutil
 from ray.cluster_utils import Cluster
-from watched import PARTS
+from watched import COMMAND, parts_below, same
 
 from uldscale.runs import RunFolder
 from uldscale.store.features import FeatureStore
@@ -41,7 +40,7 @@ NODE = "node"
 
 def command(name: str, folder: Path, *overrides: str) -> list[str]:
     own = [f"name={name}", f"output={folder}", *SETTINGS, *overrides]
-    return [sys.executable, "-c", "from uldscale.cli import main; main()", "run", "uldscale/demo.yaml", *own]
+    return [*COMMAND, "run", "uldscale/demo.yaml", *own]
 
 
 class Chaos:
@@ -60,7 +59,7 @@ class Chaos:
 
     def strike(self) -> None:
         """Kill something of what there is."""
-        found = self._processes()
+        found = [(part, process) for part, process in parts_below(psutil.Process()) if part != "raylet"]
         part = self._random.choice([*sorted({part for part, _ in found}), NODE])
         if part == NODE:
             self._cluster.remove_node(self._nodes.pop(self._random.randrange(NODES)), allow_graceful=False)
@@ -72,14 +71,6 @@ class Chaos:
 
     def end(self) -> None:
         self._cluster.shutdown()
-
-    def _processes(self) -> list[tuple[str, psutil.Process]]:
-        found = []
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                title = " ".join(process.cmdline())
-                found += [(part, process) for start, part in PARTS.items() if title.startswith(start)]
-        return found
 
 
 def disturbed(folder: Path, kills: int, seed: int) -> dict[str, Any]:
@@ -114,8 +105,7 @@ def compare(quiet: RunFolder, other: RunFolder) -> dict[str, Any]:
     ours, theirs = steps(other), steps(quiet)
     return {
         "same": {
-            name: subprocess.run(["diff", "-rq", "-x", "attempts", f"{quiet.root}/{name}", f"{other.root}/{name}"]).returncode == 0
-            for name in ("store.zarr", "labels", "methods")
+            name: same(f"{quiet.root}/{name}", f"{other.root}/{name}") for name in ("store.zarr", "labels", "methods")
         },
         "steps_left_out": len(theirs.keys() - ours.keys()),
         "steps_with_two_losses": sum(len(losses) > 1 for losses in ours.values()),

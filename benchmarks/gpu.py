@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from watched import COMMAND
 
 from uldscale.clustering import kmeans, on_gpu
 from uldscale.config import read_yaml
@@ -143,7 +144,7 @@ def whole(folder: Path, gpus: int) -> dict[str, Any]:
     """Every part in turn."""
     python, own = sys.executable, [str(HERE / "gpu.py"), *([] if gpus else ["--cpu"])]
     run, path = str(folder / "small"), job(folder, gpus)
-    verb = [python, "-c", "from uldscale.cli import main; main()", "run", str(path)]
+    verb = [*COMMAND, "run", str(path)]
     parts = {
         "tests": ([python, "-m", "pytest", "-q", *TESTS], 90),
         "extraction": ([python, str(HERE / "gpu_extract.py"), "--images", "64", "--rounds", "3"], 130),

@@ -21,6 +21,24 @@ SIDE = 32
 MEGABYTE = 2**20
 PARTS = {"ray::_Actor": "actor", "ray::RayTrainWorker": "trainer", "ray::_Service": "service"}
 """Of a run, by how the titles of their processes begin; its driver and its raylet are known otherwise."""
+COMMAND = [sys.executable, "-c", "from uldscale.cli import main; main()"]
+
+
+def parts_below(process: psutil.Process) -> Iterator[tuple[str, psutil.Process]]:
+    """Processes of a run below another one, by their part in it."""
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):
+            name, title = child.name(), " ".join(child.cmdline())
+            if name == "raylet":
+                yield "raylet", child
+            for start, part in PARTS.items():
+                if start in title:
+                    yield part, child
+
+
+def same(ours: str, theirs: str) -> bool:
+    """Whether two folders hold the same bytes, but for who wrote a shard and when."""
+    return subprocess.run(["diff", "-rq", "-x", "attempts", ours, theirs], stdout=subprocess.DEVNULL).returncode == 0
 
 
 @cache
@@ -45,8 +63,9 @@ class Command:
     """A verb of the command line as a process, whose parts are watched until it ends."""
 
     def __init__(self, verb: str, job: Path) -> None:
-        command = [sys.executable, "-c", "from uldscale.cli import main; main()", verb, str(job)]
-        self.process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        self.process = psutil.Popen(
+            [*COMMAND, verb, str(job)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
         self.peaks: dict[str, float] = {}
         """Memory in MB by part: the most that one process of it had."""
         self.start = time.monotonic()
@@ -56,14 +75,7 @@ class Command:
         if not self.process.is_running():
             return
         yield "driver", self.process
-        for child in self.process.children(recursive=True):
-            with suppress(psutil.Error):
-                name, title = child.name(), " ".join(child.cmdline())
-                if name == "raylet":
-                    yield "raylet", child
-                for start, part in PARTS.items():
-                    if start in title:
-                        yield part, child
+        yield from parts_below(self.process)
 
     def watch(self, until: Callable[[], bool] = lambda: False) -> float:
         """Wait until it ends or something is reached; seconds since it began."""

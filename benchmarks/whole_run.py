@@ -12,7 +12,6 @@ service and the driver while it trains; its store, labels and methods are compar
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from watched import SIDE, Command, write_images
+from watched import SIDE, Command, same, write_images
+
+from uldscale.runs import RunFolder
 
 VERBS = ("index", "extract", "train", "evaluate")
 TEST_IMAGES = 200
@@ -62,14 +63,12 @@ def measure(job: Path, count: int) -> dict[str, Any]:
         command = Command(verb, job)
         seconds[verb] = round(command.finish(), 1)
         peaks[verb] = {part: round(peak) for part, peak in sorted(command.peaks.items())}
-    rounds = [event["seconds"] for event in events(job) if event["event"] == "relabel"]
+    rounds = [
+        event["seconds"] for event in RunFolder(str(run_folder(job))).read_metrics() if event["event"] == "relabel"
+    ]
     found = {"images": count, "seconds": seconds, "round_seconds": rounds, "peak_mb": peaks}
     print(json.dumps(found), file=sys.stderr, flush=True)
     return found
-
-
-def events(job: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_folder(job) / "metrics.jsonl").read_text().splitlines()]
 
 
 def run_folder(job: Path) -> Path:
@@ -111,17 +110,15 @@ def survive(job: Path, reference: Path) -> dict[str, Any]:
     return {
         "killed": [part for part, _, _ in kills],
         "exit_codes": [*exits, command.process.returncode],
-        "same": {name: same(job, reference, name) for name in ("store.zarr", "labels", "methods")},
+        "same": {
+            name: same(str(run_folder(job) / name), str(run_folder(reference) / name))
+            for name in ("store.zarr", "labels", "methods")
+        },
     }
 
 
 def reached(job: Path, marks: str, count: int) -> Callable[[], bool]:
     return lambda: len(list(run_folder(job).glob(marks))) >= count
-
-
-def same(job: Path, reference: Path, name: str) -> bool:
-    places = [str(run_folder(path) / name) for path in (job, reference)]
-    return subprocess.run(["diff", "-rq", "-x", "attempts", *places], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def on_rank(own: int, world: int, root: str, folder: str, settings: str) -> None
     training.network.eval()
     made = None
     for number, stage in enumerate((Stage.D_ULD, Stage.D_ULD_PP, Stage.D_ULD_PP, Stage.MALLIS_D)):
-        made = training.rounds.make(stage, number, made)
+        made = training.rounds.end(training.rounds.begin(stage, number, made))
     barrier()
     torch.distributed.destroy_process_group()
 

@@ -75,12 +75,10 @@ class Rounds:
     fence: Fence | None
     """Of the first rank, which commits."""
 
-    def make(self, stage: Stage, number: int, before: Labels | None) -> Labels:
-        """Round `number`, which follows the round `before`."""
-        return self.end(self.begin(stage, number, before))
-
     def begin(self, stage: Stage, number: int, before: Labels | None) -> Begun:
-        """See what the network, in its present state, makes of the images, and let a sample of them be fitted."""
+        """Round `number`, which follows the round `before`: see what the network, in its present state, makes of the images, and let a
+        sample of them be fitted.
+        """
         start, device = time.monotonic(), next(self.network.parameters()).device
         mine = share(np.arange(len(blocks(self.num_rows))), rank(), world_size())
         # A rank without images has none of one block.

@@ -11,8 +11,9 @@ Source: Z. Zhang et al., "Facial Landmark Detection by Deep Multi-task Learning"
 import numpy as np
 
 from uldscale.data.datasets.lists import Splits, find, read_lines
-from uldscale.data.datasets.points import Landmarks, landmarks, numbers
-from uldscale.data.sources import Box, Record, ids_of, locate
+from uldscale.data.datasets.points import around, landmarks, numbers
+from uldscale.data.roi import square
+from uldscale.data.sources import Record, ids_of, locate
 from uldscale.errors import DataError
 
 YAWS = {1: -60.0, 2: -30.0, 3: 0.0, 4: 30.0, 5: 60.0}
@@ -53,12 +54,5 @@ def _record(id: str, uri: str, words: list[str], place: str, *, cropped: bool) -
         points = landmarks(np.reshape(values, (2, _POINTS)).T - 1, place)
     except DataError as problem:
         return Record(id, uri, broken=str(problem))
-    box = (0.0, 0.0, CROP, CROP) if cropped else _box(points)
+    box = (0.0, 0.0, CROP, CROP) if cropped else square(around(points), (AROUND - 1) / 2)
     return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box)
-
-
-def _box(points: Landmarks) -> Box:
-    lowest, highest = points.min(axis=0), points.max(axis=0)
-    x, y = (lowest + highest).tolist()
-    half = AROUND * float((highest - lowest).max()) / 2
-    return x / 2 - half, y / 2 - half, x / 2 + half, y / 2 + half
