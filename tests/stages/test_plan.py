@@ -38,8 +38,8 @@ def test_flops_of_convolutions_grow_with_the_area(settings: dict[str, Any]) -> N
     outline = Backbone.outline(features.backbone)
     small, large = measure(features, outline, 64), measure(features, outline, 128)
     # The encoder ends in attention, which grows with the square of the area.
-    assert 4 < large.vae_flops / small.vae_flops < 16
-    assert large.unet_flops / small.unet_flops == pytest.approx(4, rel=0.05)
+    assert 4 < large.latent_flops / small.latent_flops < 16
+    assert large.call_flops / small.call_flops == pytest.approx(4, rel=0.05)
 
 
 def test_unknown_gpu(settings: dict[str, Any]) -> None:

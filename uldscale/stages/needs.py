@@ -6,8 +6,6 @@ Estimates from shapes, in GiB; in fact a process of the demo has 0.7 (extract) t
 import math
 from dataclasses import dataclass
 
-from torch import nn
-
 from uldscale.diffusion.backbone import Backbone
 from uldscale.runtime.actors import IN_FLIGHT
 from uldscale.runtime.environment import PROCESS_BYTES
@@ -47,12 +45,12 @@ def needs(scale: Scale, outline: Backbone) -> dict[str, float]:
 
 
 def _extract(scale: Scale, outline: Backbone) -> float:
-    """Weights, shards on their way, and on a CPU the widest maps of the VAE."""
+    """Weights, shards on their way, and on a CPU the widest maps of the model."""
     spec, features = scale.spec, scale.extract.features
     views = spec.shard_rows * spec.num_views * spec.image_size**2 * 3
-    size = PROCESS_BYTES + _parameters(outline) * 4 + IN_FLIGHT * 2 * (spec.shard_rows * spec.row_bytes + views)
+    size = PROCESS_BYTES + outline.num_parameters * 4 + IN_FLIGHT * 2 * (spec.shard_rows * spec.row_bytes + views)
     if scale.runtime.extract.gpus == 0:
-        size += 3 * 4 * features.batch * outline.vae.config.block_out_channels[0] * spec.image_size**2
+        size += 3 * 4 * features.batch * outline.widest_map(spec.image_size)
     return float(size)
 
 
@@ -70,8 +68,3 @@ def _train(scale: Scale) -> float:
         maps = len(spec.taps) * len(spec.timesteps)
         size += 3 * 4 * pairs * maps * train.network.grid**2 * train.network.aggregator.width
     return float(size)
-
-
-def _parameters(outline: Backbone) -> int:
-    parts: list[nn.Module] = [outline.unet, outline.vae]
-    return sum(weight.numel() for part in parts for weight in part.parameters())
