@@ -57,6 +57,7 @@ def test_the_published_files(shared: Path) -> None:
     splits = read_mtfl(str(root))
     assert {split: len(records) for split, records in splits.items()} == {"train": 10_000, "test": 2_995}
     assert not any(record.broken for records in splits.values() for record in records)
+    assert {record.person for record in splits["train"] if "Aaron_Eckhart" in record.id} == {"Aaron_Eckhart"}
     assert Counter(record.yaw for record in splits["test"]) == {-60: 193, -30: 450, 0: 1825, 30: 401, 60: 126}
     config = DataConfig(kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation"})  # type: ignore[arg-type]
     index = ImageIndex.build(config)

@@ -8,6 +8,8 @@ Points are eyes, nose and mouth corners in pixels counted from 1; the pose is on
 Source: Z. Zhang et al., "Facial Landmark Detection by Deep Multi-task Learning", ECCV 2014 (mmlab.ie.cuhk.edu.hk/projects/TCDCN).
 """
 
+import re
+
 import numpy as np
 
 from uldscale.data.datasets.lists import Splits, find, read_lines
@@ -28,8 +30,8 @@ _POINTS = 5
 def read_mtfl(root: str) -> Splits:
     """Records of both splits, with points, a box and a yaw that stands for the pose class.
 
-    A training image shows more than the face: its box is a square around the points. A test image is a crop already, whose box is
-    all of it, wherever its points are. Raises DataError when a list is missing or malformed.
+    Files of LFW carry the name of the person. A training image shows more than the face: its box is a square around the points. A test
+    image is a crop already, whose box is all of it, wherever its points are. Raises DataError when a list is missing or malformed.
     """
     return {"train": _read_split(root, "training.txt"), "test": _read_split(root, "testing.txt")}
 
@@ -55,4 +57,5 @@ def _record(id: str, uri: str, words: list[str], place: str, *, cropped: bool) -
     except DataError as problem:
         return Record(id, uri, broken=str(problem))
     box = (0.0, 0.0, CROP, CROP) if cropped else square(around(points), (AROUND - 1) / 2)
-    return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box)
+    lfw = re.fullmatch(r"lfw_5590/(.+)_\d+", id)
+    return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box, person=lfw[1] if lfw else None)
