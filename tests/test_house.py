@@ -123,7 +123,9 @@ def test_every_declared_metric_is_recorded() -> None:
 
 
 @pytest.mark.parametrize(
-    "job", sorted([*(ROOT / "jobs").glob("*.yaml"), PACKAGE / "demo.yaml"]), ids=lambda path: path.name
+    "job",
+    sorted([*(ROOT / "jobs").rglob("*.yaml"), PACKAGE / "demo.yaml"]),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_every_job_loads(job: Path) -> None:
     from uldscale.config import load

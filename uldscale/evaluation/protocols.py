@@ -43,8 +43,9 @@ def protocols_for(num_points: int) -> list[Protocol]:
     """The protocols that `num_points` annotated points allow: the one for curves, the one for headlines, then others.
 
     68 points: `68pt-300`, `5pt-all`, and with the other normalisers `68pt-300-lids`, `68pt-300-box`; n others: `<n>pt-300`
-    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, or the box (`-box`, as
-    CGB on cats; where heads turn to profile there is next to no distance between the eyes); 98 (WFLW) have their outer eye corners; any other number has the square root of the area of the points' box.
+    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, or else the box (`-box`,
+    as CGB on cats): heads in profile have next to no distance between the eyes. 98 (WFLW) have their outer eye corners; any other
+    number has the square root of the area of the points' box.
     `-ktl`: the same with the ridges that KeypointsToLandmarks, whose protocol the paper follows, has on MAFL (5 points, lids) or
     LS3D-W (box).
     """

@@ -60,7 +60,9 @@ def test_the_published_files(shared: Path) -> None:
     assert not any(record.broken for records in splits.values() for record in records)
     assert {record.person for record in splits["train"] if "Aaron_Eckhart" in record.id} == {"Aaron_Eckhart"}
     assert Counter(record.yaw for record in splits["test"]) == {-60: 193, -30: 450, 0: 1825, 30: 401, 60: 126}
-    config = DataConfig(kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation", "margin": 0.275})  # type: ignore[arg-type]
+    config = DataConfig(
+        kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation", "margin": 0.275}
+    )  # type: ignore[arg-type]
     index = ImageIndex.build(config)
     assert len(index.rows()) == 120
     # In crops of both splits the points are in the same places.
