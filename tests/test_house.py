@@ -123,7 +123,9 @@ def test_every_declared_metric_is_recorded() -> None:
 
 
 @pytest.mark.parametrize(
-    "job", sorted([*(ROOT / "jobs").glob("*.yaml"), PACKAGE / "demo.yaml"]), ids=lambda path: path.name
+    "job",
+    sorted([*(ROOT / "jobs").rglob("*.yaml"), PACKAGE / "demo.yaml"]),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_every_job_loads(job: Path) -> None:
     from uldscale.config import load
@@ -134,7 +136,7 @@ def test_every_job_loads(job: Path) -> None:
 
 
 def test_the_house_in_the_readme_is_the_house() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (PACKAGE / "README.md").read_text("utf-8")
     house = text[text.index("## The house") : text.index("## Terminology")]
     for path in SOURCES:
         assert path.stem in house or path.parent.name in ("datasets", "faces3d") or path.stem == "__init__", path

@@ -31,7 +31,7 @@ from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.errors import DataError, ModelError
 from uldscale.models.keypoints import KeypointConfig, inside_border
-from uldscale.models.landmarks import locate
+from uldscale.models.landmarks import find
 from uldscale.models.network import Network, NetworkConfig
 
 Image = str | os.PathLike[str] | PIL.Image.Image | NDArray[np.uint8] | Tensor
@@ -152,7 +152,7 @@ class LandmarkDetector:
         poses = assign_poses(self.network.codes(outputs.logits).cpu().numpy(), self.clusters).astype(np.int64)
         heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(self.clusters.centroids[poses]).to(device)
         inside = inside_border(heat, self.config.border)
-        found = locate(heat, outputs.descriptors, centroids, inside, self.config.keypoints.visible)
+        found = find(heat, outputs.descriptors, centroids, inside, self.config.keypoints)
         points, scores, descriptors = (values.cpu().numpy() for values in found)
         descriptors[np.isnan(points).any(-1)] = np.nan
         return Landmarks(points, scores, poses, descriptors)

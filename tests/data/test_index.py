@@ -23,6 +23,7 @@ from PIL import Image
 from uldscale import config
 from uldscale.data.images import decode
 from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.listing import list_records
 from uldscale.data.sources import from_folder, ids_of
 from uldscale.errors import ConfigError, DataError
 from uldscale.runtime.roles import RuntimeConfig
@@ -216,6 +217,31 @@ def test_limit_is_a_choice_by_id(folder: Path) -> None:
     assert (len(few), len(more)) == (8, 9)
     assert set(few) < set(more)
     assert few != sorted(ids(ImageIndex.build(folder_config(folder))))[:8]
+
+
+def test_people_who_are_held_out_are_in_one_split_and_the_test_images_are_not_read(folder: Path) -> None:
+    entries = [{"id": i, "file_name": f"{i}.png", "subject": i // 4} for i in range(40)]
+    annotated = [{"image_id": i % 40, "bbox": [0, 0, 8, 8]} for i in range(80)]
+    (folder / "faces.json").write_text(json.dumps({"images": entries, "annotations": annotated}))
+    faces = str(folder / "faces.json")
+    few, more = (
+        list_records(DataConfig(kind="coco", train=faces, test="not there", held_out=share)) for share in (0.2, 0.3)
+    )
+    left, others = ({record.person for split, record in few if split == name} for name in ("test", "train"))
+    assert (len(left), len(others)) == (2, 8)
+    assert not left & others
+    assert left < {record.person for split, record in more if split == "test"}
+
+
+def test_without_people_an_image_is_held_out_with_all_its_objects(folder: Path) -> None:
+    entries = [{"id": i, "file_name": f"{i}.png"} for i in range(20)]
+    annotated = [{"image_id": i % 20, "bbox": [0, 0, 8, 8]} for i in range(40)]
+    (folder / "heads.json").write_text(json.dumps({"images": entries, "annotations": annotated}))
+    found = list_records(DataConfig(kind="coco", train=str(folder / "heads.json"), held_out=0.25))
+    assert [split for split, _ in found].count("test") == 10
+    assert not {record.uri for split, record in found if split == "test"} & {
+        r.uri for split, r in found if split == "train"
+    }
 
 
 def test_links_are_followed_once(folder: Path) -> None:

@@ -45,7 +45,7 @@ def read_coco(path: str, images: str | None, allow: Sequence[str] = ()) -> list[
             made[name] += 1
             broken = fields.pop("broken", "") if last[name] == id else "a later image entry names the same file"
             own = ids[name] + (f"#{made[name]}" if made[name] > 1 else "")
-            whole = _entry_fields(path, f"images[{i}]", entry)
+            whole = {"person": ids[name]} | _entry_fields(path, f"images[{i}]", entry)
             records.append(Record(own, uris[name], **{**whole, **fields, "broken": broken}))
     return records
 
@@ -131,13 +131,17 @@ def _box(path: str, place: str, annotation: dict[str, Any]) -> Box:
 
 
 def _entry_fields(path: str, place: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Yaw and extent of an entry of images, where it has them."""
+    """Yaw, extent and person ("subject") of an entry of images, where it has them."""
     given = {name: entry[name] for name in ("yaw", "width", "height") if entry.get(name) is not None}
     for name, value in given.items():
         if not _is_number(value):
             raise DataError(f"{path}: {place}.{name} is {value!r:.60}; wanted a number")
     extent = (int(given["width"]), int(given["height"])) if {"width", "height"} <= given.keys() else None
-    return {"yaw": float(given["yaw"]) if "yaw" in given else None, "extent": extent}
+    found = {"yaw": float(given["yaw"]) if "yaw" in given else None, "extent": extent}
+    subject = entry.get("subject")
+    if not isinstance(subject, int | str | None):
+        raise DataError(f"{path}: {place}.subject is {subject!r:.60}; wanted a number or a string, whose image it is")
+    return found if subject is None else {**found, "person": str(subject)}
 
 
 def _name(path: str, place: str, entry: dict[str, Any]) -> str:

@@ -44,6 +44,9 @@ class DataConfig(Settings):
     """faces3d only: the largest yaw in degrees."""
     limit: int | None = Field(None, ge=1)
     """at most this many images of each split, chosen by a hash of their ids."""
+    held_out: float | None = Field(None, gt=0, lt=1)
+    """share of the people in `train` who are left out of training and judged on, in the place of `test`: settings are chosen on them,
+    and the test images stay unseen. Images whose source names no person are one each."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -69,6 +72,8 @@ class DataConfig(Settings):
 def list_records(config: DataConfig) -> list[tuple[Split, Record]]:
     """(split, record) of all images of the settings, sorted by id; ids unique. Raises DataError."""
     found = READERS[config.kind](str(config.train)) if config.kind in READERS else _sources(config)
+    if config.held_out is not None:
+        found = _hold_out(found["train"], config.held_out)
     if config.limit is not None:
         found = {split: sorted(records, key=_draw)[: config.limit] for split, records in found.items()}
     # A file that both splits name needs two rows; renaming all ids, not just that one, keeps them of one form.
@@ -91,7 +96,7 @@ def servers_of(config: DataConfig) -> list[str]:
 
 def _sources(config: DataConfig) -> dict[Split, list[Record]]:
     found: dict[Split, list[Record]] = {"train": _source(config, config.train, 0)}
-    if config.test is not None:
+    if config.test is not None and config.held_out is None:
         found["test"] = _source(config, config.test, sources.TEST_SEED)
     return found
 
@@ -109,8 +114,26 @@ def _source(config: DataConfig, place: str | int, first_seed: int) -> list[Recor
     return sources.from_faces3d(int(place), first_seed, config.size, config.max_yaw)
 
 
+def _hold_out(records: Sequence[Record], share: float) -> dict[Split, list[Record]]:
+    """Both splits, without a person in common; whoever is left out of a share is left out of a larger one."""
+    people = sorted({_person(record) for record in records}, key=_hash)
+    out = set(people[: max(1, round(share * len(people)))])
+    found: dict[Split, list[Record]] = {"train": [], "test": []}
+    for record in records:
+        found["test" if _person(record) in out else "train"].append(record)
+    return found
+
+
+def _person(record: Record) -> str:
+    return record.id if record.person is None else f"person {record.person}"
+
+
 def _draw(record: Record) -> bytes:
-    return hashlib.sha256(record.id.encode(errors="replace")).digest()
+    return _hash(record.id)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="replace")).digest()
 
 
 def _require_text(listed: Sequence[tuple[Split, Record]]) -> None:

@@ -33,7 +33,8 @@ class Record:
     """An image as its source describes it. Pixels are those of the upright image; (0, 0) is its upper left corner.
 
     landmarks (L, 2) float32 px, NaN where a point is missing; visible (L,) bool; yaw degrees; box (x0, y0, x1, y1) px;
-    extent (width, height) as the source states it; broken says why the record cannot be used, "" when it can.
+    extent (width, height) as the source states it; person, where the source tells whose images belong together; broken says why the
+    record cannot be used, "" when it can.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Record:
     yaw: float | None = None
     box: Box | None = None
     extent: tuple[int, int] | None = None
+    person: str | None = None
     broken: str = ""
 
 

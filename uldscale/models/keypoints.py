@@ -9,7 +9,7 @@ Legend: B batch, G side of the grid, M keypoints of an image (padded), D descrip
 Source: non-maximum suppression of paper section 3.2; threshold and radius as in Mallis et al. (paper reference 32).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -35,6 +35,9 @@ class KeypointConfig(Settings):
     """Most keypoints of an image."""
     minimum: int = Field(10, ge=0)
     """So many of the highest peaks are kept whatever their heat."""
+    source: Literal["landmarks", "peaks"] = "landmarks"
+    """What is clustered: in the first round cells, then each landmark of the round before in its best cell; or, as in the paper, what
+    non-maximum suppression leaves, in every round and in the detector."""
     visible: float = Field(0.05, ge=0, lt=1)
     """Score (heat times agreement of the descriptor) below which a landmark counts as missing."""
 

@@ -3,7 +3,7 @@
 Every stage starts from the weights and labels of its parent:
 
     bootstrap ── d_uld ── d_uld_pose_proxy ── d_uld_pp
-        │          │             └─────────── full_vae
+        │          │             └─────────── full_vae (── d_uld_pp with `two_steps`)
         │          └─────── control
         └─────── mallis_d
 
@@ -18,14 +18,14 @@ from pydantic import Field, model_validator
 
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
-from uldscale.losses.contrastive import Negatives, Policy
+from uldscale.losses.config import LossConfig
 from uldscale.models.keypoints import KeypointConfig
 from uldscale.models.network import NetworkConfig, Part
 from uldscale.runtime.engine import EngineConfig, Rate
 
 
 class Stage(StrEnum):
-    """The stages in the order in which they run."""
+    """The stages in the order in which they run, unless `TrainConfig.stages` has another."""
 
     BOOTSTRAP = "bootstrap"
     D_ULD = "d_uld"
@@ -41,7 +41,7 @@ class Stage(StrEnum):
     """D-ULD that goes on: what D-ULD++ is to be compared with, when it has as many steps as pose proxy and D-ULD++ together."""
 
 
-PARENT: dict[Stage, Stage] = {
+_PARENT: dict[Stage, Stage] = {
     Stage.D_ULD: Stage.BOOTSTRAP,
     Stage.POSE_PROXY: Stage.D_ULD,
     Stage.D_ULD_PP: Stage.POSE_PROXY,
@@ -59,7 +59,7 @@ CLUSTERING: dict[Stage, Clustering] = {
     Stage.CONTROL: Clustering.SINGLE_STAGE,
 }
 
-TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
+_TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.BOOTSTRAP: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.D_ULD: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.POSE_PROXY: frozenset({"aggregator", "detector", "encoder", "decoder"}),
@@ -68,7 +68,6 @@ TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.MALLIS_D: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.CONTROL: frozenset({"aggregator", "detector", "descriptor"}),
 }
-"""Parts of the network that learn in a stage; the others are frozen."""
 
 
 class StageConfig(Settings):
@@ -116,34 +115,6 @@ class Length:
     relabel_every: int | None
 
 
-class LossConfig(Settings):
-    """Weights and shapes of the losses."""
-
-    temperature: float = Field(default=0.1, gt=0)
-    """Of the SiLK descriptor loss."""
-    margin: float = Field(default=0.8, gt=0)
-    """Of both contrastive losses (paper, Eqs. 3 and 4)."""
-    squared: bool = True
-    """Squared distances and hinge, as the code that the paper cites; False: the paper's equations to the letter."""
-    policy: Policy = "ignore_cross_pose"
-    """What one landmark in two poses is to Eq. 4: nothing, a negative ("fine", the paper's joint labels) or a positive ("global")."""
-    negatives: Negatives = "all"
-    """Over which the pushes of Eqs. 3 and 4 are averaged; "near" keeps 20 landmarks and more apart, and makes ten less calm."""
-    min_distance: float = Field(default=5.7 / 64, ge=0)
-    """Negatives within one view are at least this far apart, in unit coordinates."""
-    sigma: float = Field(default=1.0, gt=0)
-    """Of the Gaussians in pseudo-label heatmaps, in cells."""
-    pose_sigma: float = Field(default=2.0, gt=0)
-    """The same in the heatmaps that the VAE rebuilds."""
-    positive_weight: float = Field(default=10.0, ge=1)
-    """Weight of a heatmap cell at a landmark, against 1 for background."""
-    detector_weight: float = Field(default=10.0, gt=0)
-    descriptor_weight: float = Field(default=1.0, gt=0)
-    kl_weight: float = Field(default=0.01, ge=0)
-    pose_weight: float = Field(default=1.0, gt=0)
-    """Of the ELBO, and of Eq. 3 in D-ULD++."""
-
-
 class TrainConfig(Settings):
     """Everything that decides what is learned; where it runs is in `runtime`."""
 
@@ -178,6 +149,17 @@ class TrainConfig(Settings):
     control: StageConfig | None = None
     """D-ULD that goes on for these steps; None: it is not trained."""
 
+    two_steps: bool = False
+    """Whether D-ULD++ begins where `full_vae` ended, as in the paper (3.3.2, "Training objectives")."""
+    frozen_descriptor: bool = False
+    """Whether D-ULD++ leaves the descriptor head as it is, as in the second of these steps."""
+
+    @model_validator(mode="after")
+    def _first_step(self) -> Self:
+        if self.two_steps and self.full_vae is None:
+            raise ValueError("train.two_steps needs train.full_vae: its steps and learning rate")
+        return self
+
     @model_validator(mode="after")
     def _one_round_at_a_time(self) -> Self:
         for stage in self.stages:
@@ -201,7 +183,18 @@ class TrainConfig(Settings):
     @property
     def stages(self) -> list[Stage]:
         """The stages that are trained, in order."""
-        return [stage for stage in Stage if getattr(self, stage.value) is not None]
+        wanted = [stage for stage in Stage if getattr(self, stage.value) is not None]
+        # With two steps the full VAE is the first of them.
+        return sorted(wanted, key=lambda stage: self.two_steps and stage is Stage.D_ULD_PP)
+
+    def parent(self, stage: Stage) -> Stage | None:
+        """The stage whose weights and labels this one starts from; None for the first."""
+        return Stage.FULL_VAE if self.two_steps and stage is Stage.D_ULD_PP else _PARENT.get(stage)
+
+    def trained(self, stage: Stage) -> frozenset[Part]:
+        """Parts of the network that learn in a stage; the others are frozen."""
+        frozen: set[Part] = {"descriptor"} if self.frozen_descriptor and stage is Stage.D_ULD_PP else set()
+        return _TRAINED_PARTS[stage] - frozen
 
     def in_steps(self, images: int) -> Self:
         """The same for so many training images, with all lengths in steps."""
