@@ -13,7 +13,7 @@ from transformers import Dinov2Config, Dinov2Model
 from uldscale import files
 from uldscale.data.faces3d import render
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import ConfigError
+from uldscale.errors import ConfigError, StoreError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.stages.plan import print_plan
@@ -47,6 +47,22 @@ def job(request: pytest.FixtureRequest, models: dict[str, Path], settings: dict[
         "backbone": {"model": str(models[kind]), **told}, "mode": "clean", "timesteps": [261 if kind == "cleandift" else 0],
     }  # fmt: skip
     return Job.model_validate(settings)
+
+
+def test_a_store_without_position_is_another_store(models: dict[str, Path], settings: dict[str, Any]) -> None:
+    """One that lacks four channels, and is refused where the position is kept."""
+    features = settings["extract"]["features"]
+    features |= {"backbone": {"model": str(models["dinov2"])}, "mode": "clean", "timesteps": [0]}
+    settings["extract"]["store"] |= {"root": str(Path(settings["output"]) / "store")}
+    features["codec"] |= {"position": "remove", "channels": 16, "sample": 14}
+    store = Pipeline(Job.model_validate(settings)).extract()
+    assert store.spec.codec["position"] == "remove"
+    assert [tap.channels for tap in store.spec.taps] == [16 - 4] * 2
+    assert store.read_codec()["encoder.layer.1/basis"].shape == (16, 12)
+    features["codec"]["position"] = "keep"
+    settings["name"] = "other"
+    with pytest.raises(StoreError, match=r"codec\.position: the store has 'remove', this run wants none"):
+        Pipeline(Job.model_validate(settings)).extract()
 
 
 def test_a_whole_run(job: Job, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from uldscale.config import Settings
 from uldscale.diffusion import codec as codecs
-from uldscale.diffusion import modes, noising, taps
+from uldscale.diffusion import modes, noising, positions, taps
 from uldscale.diffusion.backbone import Backbone, BackboneConfig, Mode
 from uldscale.diffusion.codec import Arrays, CodecConfig
 from uldscale.diffusion.modes import Caller, Part
@@ -82,7 +82,7 @@ class Extractor:
 
     def __init__(self, backbone: Backbone, config: FeatureConfig) -> None:
         """Raises ConfigError for a tap, a timestep or a mode that the model does not have."""
-        _check_timesteps(backbone, config)
+        modes.require(backbone, config.mode, config.timesteps)
         self.backbone = backbone
         self.config = config
         self.taps = taps.select(backbone.tap_names, config.taps)
@@ -92,10 +92,7 @@ class Extractor:
 
     def tap_specs(self, image_size: int) -> list[Tap]:
         """Name, stored channels and side of every tap for images of `image_size` pixels. Raises ConfigError."""
-        native = self._native(image_size)
-        if self.config.codec.kind == "none":
-            return native
-        return [tap._replace(channels=min(tap.channels, self.config.codec.channels)) for tap in native]
+        return [tap._replace(channels=self.config.codec.kept(tap.channels)) for tap in self._native(image_size)]
 
     def raw(self, images: Images, ids: Sequence[str]) -> dict[str, Tensor]:
         """Features before the codec: (B, T, Cin, side, side) float32 by tap, on the device.
@@ -126,6 +123,16 @@ class Extractor:
         random = noising.generator(self.config.seed, "codec", ids[0])
         picked = self._each(images, ids, dict.fromkeys(self.taps, partial(_pick, pixels, random)))
         return _on_host({name: found.flatten(0, 2) for name, found in picked.items()})
+
+    def moments(self, images: Images, ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Sums (COUNT, Cin) of positions.moments of every tap over the images, each turned by chance, and the timesteps.
+
+        images, ids: as in `raw`; ids also seed the turns.
+        """
+        seed = self.config.seed
+        turned = [positions.turned(torch.as_tensor(image), name, seed) for image, name in zip(images, ids, strict=True)]
+        found = _on_host(self._each(torch.stack(turned), ids, dict.fromkeys(self.taps, positions.moments)))
+        return {name: values.sum(axis=(0, 1), dtype=np.float64) for name, values in found.items()}
 
     def _encoder(self, arrays: Arrays, name: str) -> MapFunction:
         codec = codecs.unpack(arrays, name, self.backbone.device)
@@ -178,7 +185,7 @@ class Extractor:
         batches = self._latents(images)
         if self.config.mode == "clean":
             return modes.clean(self.backbone, self.taps, batches)
-        assert isinstance(self.backbone, StableDiffusion)  # As _check_timesteps saw.
+        assert isinstance(self.backbone, StableDiffusion)  # As modes.require saw.
         caller = Caller(self.backbone, self.taps, self.config.timesteps, self.batch)
         latents = torch.cat(list(batches))[: len(images)]
         if self.config.mode == "inversion":
@@ -208,40 +215,6 @@ class Extractor:
         if len(images) != len(ids) or not ids:
             raise ValueError(f"{len(images)} images and {len(ids)} ids, wanted as many, and at least one")
         self._native(images.shape[1])
-
-
-def _check_timesteps(backbone: Backbone, config: FeatureConfig) -> None:
-    clean = [backbone.clean_timestep]
-    if config.mode not in backbone.modes:
-        wanted = f"set extract.features.mode=clean and extract.features.timesteps={clean}"
-        raise ConfigError(f"features.mode: {config.mode}, but {backbone.name} knows no noise; {wanted}")
-    if config.mode == "clean" and list(config.timesteps) != clean:
-        raise ConfigError(
-            f"features.timesteps: {config.timesteps[0]}, but {backbone.name} wants {clean} without noise; set "
-            f"extract.features.timesteps={clean}"
-        )
-    if isinstance(backbone, StableDiffusion) and config.mode != "clean":
-        _check_noise(backbone, config)
-
-
-def _check_noise(backbone: StableDiffusion, config: FeatureConfig) -> None:
-    steps = len(backbone.alphas_cumprod)
-    if config.mode == "inversion":
-        if steps < noising.INVERSION_STEPS:
-            raise ConfigError(
-                f"features.mode: inversion takes {noising.INVERSION_STEPS} steps, but {backbone.name} has {steps}; use mode noise"
-            )
-        walk = noising.inversion_timesteps(steps)
-        wanted = f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}"
-        wrong = [t for t in config.timesteps if t not in walk]
-        if backbone.prediction_type not in ("epsilon", "v_prediction"):
-            raise ConfigError(
-                f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
-            )
-    else:
-        wrong, wanted = [t for t in config.timesteps if t >= steps], f"{backbone.name} has 0 to {steps - 1}"
-    if wrong:
-        raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
 
 
 def _is_short_of_memory(error: RuntimeError) -> bool:

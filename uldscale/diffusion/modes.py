@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from uldscale.diffusion import noising, taps
-from uldscale.diffusion.backbone import Backbone
+from uldscale.diffusion.backbone import Backbone, Mode
 from uldscale.diffusion.stable_diffusion import StableDiffusion
+from uldscale.errors import ConfigError
 
 
 class Caller(NamedTuple):
@@ -34,6 +35,44 @@ class Part(NamedTuple):
 
     place: slice
     maps: dict[str, Tensor]
+
+
+def require(backbone: Backbone, mode: Mode, timesteps: tuple[int, ...]) -> None:
+    """Raises ConfigError for a mode or a timestep that a model does not have."""
+    clean = [backbone.clean_timestep]
+    if mode not in backbone.modes:
+        wanted = f"set extract.features.mode=clean and extract.features.timesteps={clean}"
+        raise ConfigError(f"features.mode: {mode}, but {backbone.name} knows no noise; {wanted}")
+    if mode == "clean" and list(timesteps) != clean:
+        wanted = f"wants {clean} without noise; set extract.features.timesteps={clean}"
+        raise ConfigError(f"features.timesteps: {timesteps[0]}, but {backbone.name} {wanted}")
+    if isinstance(backbone, StableDiffusion) and mode != "clean":
+        _require_steps(backbone, mode, timesteps)
+
+
+def _require_steps(backbone: StableDiffusion, mode: Mode, timesteps: tuple[int, ...]) -> None:
+    steps = len(backbone.alphas_cumprod)
+    if mode == "inversion":
+        _require_invertible(backbone, steps)
+        walk = noising.inversion_timesteps(steps)
+        wanted = f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}"
+        wrong = [timestep for timestep in timesteps if timestep not in walk]
+    else:
+        wanted = f"{backbone.name} has 0 to {steps - 1}"
+        wrong = [timestep for timestep in timesteps if timestep >= steps]
+    if wrong:
+        raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
+
+
+def _require_invertible(backbone: StableDiffusion, steps: int) -> None:
+    if steps < noising.INVERSION_STEPS:
+        raise ConfigError(
+            f"features.mode: inversion takes {noising.INVERSION_STEPS} steps, but {backbone.name} has {steps}; use mode noise"
+        )
+    if backbone.prediction_type not in ("epsilon", "v_prediction"):
+        raise ConfigError(
+            f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
+        )
 
 
 def clean(backbone: Backbone, names: tuple[str, ...], latents: Iterable[Tensor]) -> Iterator[Part]:
