@@ -161,7 +161,7 @@ def test_a_model_is_found_from_any_folder(
     whole: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str
 ) -> None:
     """Its diffusion model is named from the root of the file system, and may have moved."""
-    assert LandmarkDetector.load(whole.run.model).config.features.backbone.model == tiny_model
+    assert LandmarkDetector.from_pretrained(whole.run.model).config.features.backbone.model == tiny_model
     monkeypatch.chdir(Path(tiny_model).parent)
     features = whole.job.extract.features
     near = features.backbone.updated(model=Path(tiny_model).name).anchored()
@@ -169,15 +169,18 @@ def test_a_model_is_found_from_any_folder(
     moved = str(tmp_path / "moved")
     shutil.copytree(tiny_model, moved)
     images = [render(5_000_000, size=64).image]
-    found = [LandmarkDetector.load(whole.run.model, backbone=backbone)(images).points for backbone in (None, moved)]
+    found = [
+        LandmarkDetector.from_pretrained(whole.run.model, backbone=backbone)(images).points
+        for backbone in (None, moved)
+    ]
     np.testing.assert_array_equal(*found)
     with pytest.raises(ModelError, match="give the one that it was trained on"):
-        LandmarkDetector.load(whole.run.model, backbone="tiny-ldm")(images)
+        LandmarkDetector.from_pretrained(whole.run.model, backbone="tiny-ldm")(images)
 
 
 def test_the_order_of_images_leaves_no_trace(whole: Pipeline) -> None:
     """Also where each image has noise of its own."""
-    detector = LandmarkDetector.load(whole.run.model)
+    detector = LandmarkDetector.from_pretrained(whole.run.model)
     assert detector.config.features.noise == "image"
     images = [render(seed, size=64).image for seed in range(5_000_000, 5_000_003)]
     there, back = detector(images).scores, detector(images[::-1]).scores[::-1]
