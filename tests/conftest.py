@@ -120,7 +120,10 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     from uldscale.models.network import Network, NetworkConfig
 
     torch.manual_seed(0)
-    features = FeatureConfig.model_validate({"timesteps": [50], "noise": "shared", "codec": {"channels": 8}})
+    chosen = ["up_blocks.1.resnets.2", "up_blocks.2.resnets.2"]
+    features = FeatureConfig.model_validate(
+        {"timesteps": [50], "taps": chosen, "noise": "shared", "codec": {"channels": 8}}
+    )
     backbone = Backbone.load(features.backbone)
     extractor = Extractor(backbone, features)
     crops = np.stack([render(seed, size=64).image for seed in range(2)])

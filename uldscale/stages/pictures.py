@@ -45,7 +45,7 @@ def list_records(given: Sequence[str]) -> list[Record]:
 
 def count(records: Sequence[Record]) -> int:
     """Pictures there will be, as far as videos say how many frames they have."""
-    return sum(videos.count(record.uri) if _is_video(record.uri) else 1 for record in records)
+    return sum(max(1, videos.count(record.uri)) if _is_video(record.uri) else 1 for record in records)
 
 
 def pictures(records: Sequence[Record]) -> Iterator[Picture]:
