@@ -158,13 +158,14 @@ def test_evaluate_takes_what_predict_writes(untrained: str, tmp_path: Path) -> N
     assert 0 < result["methods"][name]["detection_rate"] <= 1
 
 
-def written(path: Path, count: int, rotation: int = 0) -> Path:
+def written(path: Path, count: int) -> Path:
     av = pytest.importorskip("av", reason="videos need PyAV, the extra `video`")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=Fraction(10))
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(count):
             picture = np.full((48, 64, 3), 20 * number, np.uint8)
+            picture[:, :16] = 200
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
@@ -172,9 +173,22 @@ def written(path: Path, count: int, rotation: int = 0) -> Path:
 
 def test_frames_of_a_video(untrained: str, tmp_path: Path) -> None:
     clip = written(tmp_path / "clip.mp4", 5)
-    assert [round(float(frame.mean()), -1) for frame in frames(str(clip))] == [0, 20, 40, 60, 80]
+    assert [round(float(frame[:, 32:].mean()), -1) for frame in frames(str(clip))] == [0, 20, 40, 60, 80]
     predict(untrained, [str(clip)], format="json", output=str(tmp_path / "o.json"))
     assert list(found(tmp_path / "o.json")) == [f"clip/{number:06d}" for number in range(5)]
+
+
+def test_a_video_that_was_filmed_upright(tmp_path: Path) -> None:
+    """The matrix of the track (ISO 14496-12, 6.2.2) turns it clockwise by 90 degrees, as phones write it: left becomes top."""
+    clip = written(tmp_path / "clip.mp4", 2)
+    one, end = 1 << 16, 1 << 30
+    straight, turned = ((one, 0, 0, 0, one, 0, 0, 0, end), (0, one, 0, -one, 0, 0, 48 * one, 0, end))
+    before, after = (b"".join(value.to_bytes(4, signed=True) for value in each) for each in (straight, turned))
+    head, track, rest = clip.read_bytes().partition(b"tkhd")
+    clip.write_bytes(head + track + rest.replace(before, after, 1))
+    (first, _) = frames(str(clip))
+    assert first.shape == (64, 48, 3)
+    assert first[:12].mean() > 150 > 50 > first[20:].mean()
 
 
 def test_videos_that_are_none(untrained: str, images: Path, tmp_path: Path) -> None:
