@@ -103,3 +103,54 @@ def content() -> Callable[[str], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder of random weights on the diffusion model that ships with the package: three landmarks, two poses, crops of 64 px."""
+    import numpy as np
+    import torch
+
+    from uldscale.clustering.two_stage import Clusters
+    from uldscale.data.faces3d import render
+    from uldscale.detector import DetectorConfig, LandmarkDetector
+    from uldscale.diffusion import codec
+    from uldscale.diffusion.backbone import Backbone
+    from uldscale.diffusion.extractor import Extractor, FeatureConfig
+    from uldscale.models.network import Network, NetworkConfig
+
+    torch.manual_seed(0)
+    chosen = ["up_blocks.1.resnets.2", "up_blocks.2.resnets.2"]
+    features = FeatureConfig.model_validate(
+        {"timesteps": [50], "taps": chosen, "noise": "shared", "codec": {"channels": 8}}
+    )
+    backbone = Backbone.load(features.backbone)
+    extractor = Extractor(backbone, features)
+    crops = np.stack([render(seed, size=64).image for seed in range(2)])
+    known = codec.fit_all(extractor.sample(crops, ["a", "b"], 32), 8)
+    scales: dict[str, list[torch.Tensor]] = {}
+    for tap in extractor.tap_specs(64):
+        scales.setdefault(f"r{tap.side:02d}", []).append(torch.from_numpy(known[f"{tap.name}/scales"]))
+    shape = NetworkConfig.model_validate(
+        {
+            "grid": 16,
+            "aggregator": {"hidden": 8, "width": 12},
+            "heads": {"descriptor": 8},
+            "vae": {"latent": 6, "width": 4},
+        }
+    )
+    network = Network({name: torch.stack(each) for name, each in scales.items()}, 1, shape)
+    config = DetectorConfig.model_validate(
+        {
+            "features": features.model_dump(), "weight_hash": backbone.weight_hash, "image_size": 64, "network": shape.model_dump(),
+            "keypoints": {"visible": 0.001}, "border": 0.1,
+        }
+    )  # fmt: skip
+    maps = {name: torch.from_numpy(each) for name, each in extractor.encode(crops, ["a", "b"], known).items()}
+    with torch.no_grad():
+        outputs = network.eval()(maps)
+    cells = outputs.descriptors[0, :, [4, 8, 11], [4, 11, 6]].T
+    clusters = Clusters(cells.expand(2, -1, -1).numpy(), cells.numpy(), network.codes(outputs.logits).detach().numpy())
+    folder = str(tmp_path_factory.mktemp("untrained") / "model")
+    LandmarkDetector(config, network, known, clusters).save_pretrained(folder)
+    return folder

@@ -12,14 +12,14 @@ PACKAGE = ROOT / "uldscale"
 
 FLOORS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "model_verbs"},
     {"ablation", "sweep"},
     {"pipeline"},
     {"job"},
     {"stages"},
     {"training"},
-    {"detector"},
-    {"data", "store", "labels", "runs", "predictions", "probes"},
+    {"detector", "detector_card", "inputs", "model_folder"},
+    {"data", "formats", "store", "labels", "runs", "predictions", "probes"},
     {"diffusion", "models", "losses", "clustering", "evaluation"},
     {"runtime"},
     {"files", "config", "errors"},
@@ -29,7 +29,7 @@ FLOORS = [
 APART = {"diffusion", "models", "losses", "clustering", "evaluation"}
 """Rooms of mathematics, which never import each other."""
 
-WITHOUT_TORCH = {"data", "store", "labels", "runs", "predictions", "probes", "files", "config", "errors"}
+WITHOUT_TORCH = {"data", "formats", "store", "labels", "runs", "predictions", "probes", "files", "config", "errors"}
 
 
 def room_of(module: str) -> str:

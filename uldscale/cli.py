@@ -13,6 +13,7 @@ import typer
 
 from uldscale import __version__
 from uldscale.errors import UldscaleError, UserError
+from uldscale.model_verbs import export, predict
 from uldscale.runtime.environment import stop_spinning
 
 app = typer.Typer(
@@ -129,25 +130,8 @@ def report(job: JobFile, overrides: Overrides = None) -> None:
     typer.echo(_pipeline(job, overrides).report())
 
 
-@app.command()
-def predict(
-    model: Annotated[str, typer.Argument(help="model/ folder of a finished run")],
-    images: Annotated[list[str], typer.Argument(help="image files or folders")],
-    json: Annotated[bool, typer.Option("--json", help="print landmarks as one JSON document")] = False,
-    overlay: Annotated[
-        str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")
-    ] = None,
-    boxes: Annotated[
-        str | None, typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="folder or hub id of the diffusion model, if it has moved since training")
-    ] = None,
-) -> None:
-    """Find landmarks on images."""
-    from uldscale.stages.predict import predict as find
-
-    find(model, images, as_json=json, overlay=overlay, boxes=boxes, backbone=backbone)
+app.command()(predict)
+app.command()(export)
 
 
 @app.command()

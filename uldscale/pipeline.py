@@ -8,6 +8,7 @@ from typing import Any
 from uldscale import files
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
+from uldscale.detector_card import write_card
 from uldscale.errors import DataError
 from uldscale.job import Job, identity_of
 from uldscale.runs import RunFolder
@@ -78,12 +79,14 @@ class Pipeline:
             self.run.publish(Stage.D_ULD_PP.value)
 
     def evaluate(self) -> dict[str, Any]:
-        """Detectors to result.json."""
+        """Detectors to result.json, whose numbers go into the card of the model, too."""
         index = self.index()
         # Beside a training, whose stages that are done can be judged.
         with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
             locate(index, self.store(), self.run, self.job.runtime, all_rows=self.job.evaluate.all_rows)
-        return evaluate(self.job.evaluate, index, self.run, self.job.name)
+        result = evaluate(self.job.evaluate, index, self.run, self.job.name)
+        write_card(self.run.model, result, Stage.D_ULD_PP.value)
+        return result
 
     def score(self, predictions: str) -> dict[str, Any]:
         """Landmarks of another method, in a file, to result.json; needs nothing but the index."""

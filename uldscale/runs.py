@@ -217,10 +217,12 @@ class RunFolder:
         return [event for _, event in sorted({event["round"]: event for event in made}.items())]
 
     def publish(self, method: str) -> None:
-        """Copy a method's detector to `model`, config.json last: a folder with it is whole."""
-        files.copy_folder(
-            self.method(method), self.model, last="config.json", without={"predictions.parquet", "probe.safetensors"}
-        )
+        """Copy a method's detector to `model`, config.json last: a folder with it is whole. Names that a user gave its landmarks stay."""
+        config, names = files.join(self.model, "config.json"), _names_in(files.join(self.model, "config.json"))
+        own = {"predictions.parquet", "probe.safetensors", *(["config.json"] if names else [])}
+        files.copy_folder(self.method(method), self.model, last="config.json", without=own)
+        if names:
+            files.write_json(config, files.read_json(files.join(self.method(method), "config.json")) | {"names": names})
 
     def _end_torn_line(self) -> None:
         """The next event begins a line of its own. Nothing is cut off: another process may be writing."""
@@ -235,6 +237,15 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return event
+
+
+def _names_in(config: str) -> list[str] | None:
+    """Of the landmarks, in a config.json that may be missing or damaged."""
+    try:
+        settings = files.read_json(config)
+    except (FileNotFoundError, ValueError):
+        return None
+    return settings.get("names") if isinstance(settings, dict) else None
 
 
 def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:

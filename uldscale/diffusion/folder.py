@@ -25,6 +25,7 @@ EMBEDDED = "tiny-ldm"
 
 PROMPT_EMBEDS = "prompt_embeds.safetensors"
 NOISE = "scheduler/scheduler_config.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 _WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors")
 _PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -37,8 +38,8 @@ _MODEL_FILES = (
     *(f"{part}/model{shard}.safetensors" for part in _PARTS[3:5] for shard in ("", "-*-of-*")),
 )
 
-# Its HTTP library, and with it the name of this error, changes with the version of the hub's client.
-_BROKEN_CONNECTION: type[BaseException] = hub.HfHubHTTPError.__mro__[1]
+BROKEN_CONNECTION: type[BaseException] = hub.HfHubHTTPError.__mro__[1]
+"""Of the hub's client, whose HTTP library, and with it the name of this error, changes with its version."""
 
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, hub.StrictDataclassError)
 """What libraries raise for files that are not what their names say."""
@@ -53,10 +54,10 @@ def locate(model: str, revision: str | None = None, weights: bool = True) -> str
         return folder
     if os.path.isdir(model):
         return model
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) is None:
+    if HUB_ID.fullmatch(model) is None:
         wanted = f"a folder in diffusers layout or of DINOv2, owner/name of the hub, {EMBEDDED}, or {', '.join(RANDOM)}"
         raise ModelError(f"model folder {model!r} is not there; wanted {wanted}")
-    return _download(model, revision, [*_CONFIGURATIONS, *(_MODEL_FILES if weights else ())])
+    return download(model, revision, [*_CONFIGURATIONS, *(_MODEL_FILES if weights else ())])
 
 
 def kind_of(folder: str) -> Kind:
@@ -74,7 +75,8 @@ def kind_of(folder: str) -> Kind:
     return "dinov2"
 
 
-def _download(model: str, revision: str | None, patterns: list[str]) -> str:
+def download(model: str, revision: str | None, patterns: list[str]) -> str:
+    """Folder in the cache of the hub with the files of a model that fit the patterns. Raises ModelError."""
     try:
         return str(huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=patterns))
     except hub.GatedRepoError:
@@ -85,7 +87,7 @@ def _download(model: str, revision: str | None, patterns: list[str]) -> str:
         reason = f"has no revision {revision!r} on the hub"
     except hub.HFValidationError as error:
         reason = f"is neither a folder here nor a name that the hub takes: {first_line(error)}"
-    except (OSError, _BROKEN_CONNECTION) as error:
+    except (OSError, BROKEN_CONNECTION) as error:
         trouble = "is neither a folder here nor in the cache, and the hub does not answer"
         # Only the machine at hand gives its errors a number.
         if isinstance(error, OSError) and error.errno is not None:

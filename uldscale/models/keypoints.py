@@ -81,7 +81,8 @@ def inside_border(maps: Tensor, border: float) -> Tensor:
     side = maps.shape[-1]
     centres = (torch.arange(side, device=maps.device) + 0.5) / side
     inside = (centres >= border) & (centres <= 1 - border)
-    return (inside[:, None] & inside).expand(len(maps), -1, -1)
+    # Not len: torch.export would take the batch at hand for the only one.
+    return (inside[:, None] & inside).expand(maps.shape[0], -1, -1)
 
 
 def suppression_radius(config: KeypointConfig, grid: int) -> int:

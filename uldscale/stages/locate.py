@@ -105,4 +105,4 @@ class Locator:
         return {field: getattr(found, field) for field in chunk.fields}
 
     def _load(self, folder: str) -> LandmarkDetector:
-        return LandmarkDetector.load(folder, str(device(self._blueprint.gpus)))
+        return LandmarkDetector.from_pretrained(folder, device=str(device(self._blueprint.gpus)))

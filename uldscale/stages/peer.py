@@ -3,7 +3,8 @@
     {"name": "imm", "unit": "pixels", "images": {"<image id>": [[x, y], null, ...], ...}}
 
 unit "pixels": of the upright image file; "crop": unit coordinates of the region of interest. null is a landmark that was not found.
-Ids are those of the index (`uldscale index`): names of files without extension, relative to the folder of images.
+Ids are those of the index (`uldscale index`): names of files without extension, relative to the folder of images. `uldscale predict
+--format json` writes such files, with more about each image and landmark.
 """
 
 import json
@@ -32,6 +33,12 @@ class PeerFile(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     unit: Literal["pixels", "crop"]
     images: dict[str, list[tuple[Coordinate, Coordinate] | None]] = Field(min_length=1)
+    poses: dict[str, int] = {}
+    """Pose cluster by image."""
+    names: list[str] = []
+    scores: dict[str, list[Coordinate]] = {}
+    files: dict[str, str] = {}
+    """For people and other programs, as are names and scores."""
 
 
 def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
@@ -51,7 +58,7 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
     points = np.array([[point or (np.nan, np.nan) for point in peer.images[id]] for id in ids], np.float32)
     if peer.unit == "pixels":
         points = _in_crop(points, index)
-    poses = np.zeros(len(ids), np.int64)
+    poses = np.array([peer.poses.get(id, 0) for id in ids], np.int64)
     Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
     return peer.name
 
