@@ -71,7 +71,7 @@ def test_a_whole_run(job: Job, tmp_path: Path) -> None:
     measures = files.read_json(pipeline.run.result)["methods"]["d_uld_pp"]
     assert measures["nme"]["68pt-300"]["forward"] > 0
     image = render(0, size=64).image
-    points = LandmarkDetector.load(pipeline.run.model)(image).points
+    points = LandmarkDetector.from_pretrained(pipeline.run.model)(image).points
     assert points.shape == (1, 3, 2)
     assert np.isfinite(points).any()
 
