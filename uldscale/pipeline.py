@@ -15,7 +15,7 @@ from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
 from uldscale.stages.evaluate import evaluate
-from uldscale.stages.extract import extract, store_root
+from uldscale.stages.extract import extract, require_features, store_root
 from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
@@ -59,6 +59,7 @@ class Pipeline:
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
+        require_features(self.job.extract.features, self.job.data.size)
         index = self.index()
         with self.run.locked(), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
@@ -112,6 +113,7 @@ class Pipeline:
 
     def _require_possible(self) -> None:
         """What would end the run after hours is told before them."""
+        require_features(self.job.extract.features, self.job.data.size)
         job, index = self.job, self.index()
         images, views = len(index.rows("train")), job.extract.views.count
         try:

@@ -479,7 +479,7 @@ def test_generated_faces() -> None:
             for beginning in ("s3://", "file:///", "s3://faces", "http://10.0.0.5", "/data/", "a::s3://faces/")
         ),
         ({"kind": "folder", "train": "a", "roi": {"provider": "annotation"}}, "needs data.kind 'coco'"),
-        ({"kind": "folder", "train": "a", "size": 100}, "multiple of 8"),
+        ({"kind": "folder", "train": "a", "size": 31}, "greater than or equal to 32"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:

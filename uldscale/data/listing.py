@@ -36,8 +36,9 @@ class DataConfig(Settings):
     allow: tuple[Annotated[str, Field(pattern=_BEGINNING)], ...] = ()
     """beginnings of URIs elsewhere that a list or COCO file may name: https:// (public addresses), or one with a server or bucket, as
     s3://faces/ or http://10.0.0.5:8000/photos/."""
-    size: int = Field(128, ge=32, multiple_of=8)
-    """side in pixels of the square crop that the backbone sees."""
+    size: int = Field(128, ge=32)
+    """side in pixels of the square crop that the backbone sees, which says what it must be a multiple of: 64 for most diffusion models,
+    14 for DINOv2."""
     roi: RoiConfig = RoiConfig()
     """which part of an image the crop shows."""
     max_yaw: float = Field(90.0, ge=0, le=90)
