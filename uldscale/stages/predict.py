@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import typer
 from uldscale import files
 from uldscale.data.images import BrokenImage, Pixels, decode
 from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
-from uldscale.data.sources import Box, Record, from_folder, ids_of
+from uldscale.data.sources import Box, Record, from_folder, ids_of, numbered
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, first_of
 from uldscale.evaluation.plots import overlay as draw
@@ -31,7 +32,8 @@ def predict(
 ) -> None:
     """Print the landmarks of each image in its pixels; on a GPU if there is one.
 
-    `overlay` is a folder for pictures; `boxes` a file with the object's box in each image, by the ids of `data.kind: folder`.
+    `overlay` is a folder for pictures; `boxes` a file with the object's box in each image, or those of several objects, by the ids of
+    `data.kind: folder`; the second object of an image has "#2" in its id, and so on.
     Without it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now. Raises
     DataError when an image is not there or two have one id, and after all others are done when one could not be read or has no box.
     """
@@ -52,8 +54,7 @@ def predict(
         typer.echo(json.dumps({"model": model, "images": records}))
     if broken:
         raise DataError(
-            f"{len(broken)} of {len(broken) + len(records)} images have no landmarks ({first_of(broken)}); "
-            "mend or leave them out"
+            f"{len(broken)} of {len(listed)} images have no landmarks ({first_of(broken)}); mend or leave them out"
         )
 
 
@@ -79,7 +80,9 @@ def _region(boxes: str | None, detector: LandmarkDetector) -> Provider:
     """Where the object is: the crop shows as much around it as the crops of the training did."""
     if boxes is None:
         return make_provider(RoiConfig())
-    return make_provider(RoiConfig(provider="file", file=boxes, margin=margin_of(detector.config.border)))
+    return make_provider(
+        RoiConfig(provider="file", file=boxes, objects="all", margin=margin_of(detector.config.border))
+    )
 
 
 def _find(
@@ -90,7 +93,8 @@ def _find(
         for record in listed[start : start + CHUNK]:
             try:
                 picture = decode(record.uri)
-                seen.append((record, picture, region(record, picture)))
+                for i, box in enumerate(region(record, picture)):
+                    seen.append((replace(record, id=numbered(record.id, i)), picture, box))
             except BrokenImage as error:
                 broken.append(f"{record.uri}: {error}")
         if not seen:
@@ -101,6 +105,7 @@ def _find(
             yield (
                 record,
                 {
+                    "id": record.id,
                     "image": record.uri,
                     "landmarks": [None if np.isnan(point).any() else point.tolist() for point in points],
                     "scores": np.round(found.scores[position].astype(np.float64), 4).tolist(),
