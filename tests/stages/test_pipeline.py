@@ -46,6 +46,10 @@ def test_result(whole: Pipeline) -> None:
     assert set(result["methods"]["d_uld"]["nme"]) == drawn | {"5pt-all", "5pt-all-ktl"}
     assert set(result["seconds"]) == {"index", "extract", "zero_shot", "train", "evaluate"}
     assert result["dataset"]["test_images"] == 8
+    assert result["dataset"]["conventions"].startswith("generated faces")
+    said = result["dataset"]["roi"]
+    assert (said["provider"], said["context"], said["share_found"], said["objects_found"]) == ("full", 0.1, 1.0, 24)
+    assert files.read_json(whole.run.environment)["roi"] == said
 
 
 def test_report_shows_every_method(whole: Pipeline) -> None:
@@ -147,6 +151,26 @@ def test_predict_in_boxes(whole: Pipeline, tmp_path: Path, capsys: pytest.Captur
     assert found["image"] == str(tmp_path / "scene.png")
     for here, there in zip(alone["landmarks"], found["landmarks"], strict=True):
         assert there == pytest.approx([here[0] + 100, here[1] + 40], abs=0.05)
+
+
+def test_predict_of_several_objects(whole: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each box of an image is an object with an id and a picture of its own, the largest first."""
+    face = render(5_000_000, size=128).image
+    Image.fromarray(np.hstack([face, face])).save(tmp_path / "pair.png")
+    (tmp_path / "boxes.csv").write_text("pair,140,12,240,112\npair,6.4,6.4,121.6,121.6\n")
+    drawn = tmp_path / "drawn"
+    predict(
+        whole.run.model,
+        [str(tmp_path / "pair.png")],
+        as_json=True,
+        overlay=str(drawn),
+        boxes=str(tmp_path / "boxes.csv"),
+    )
+    first, second = json.loads(capsys.readouterr().out)["images"]
+    assert [record["id"] for record in (first, second)] == ["pair", "pair#2"]
+    assert max(point[0] for point in first["landmarks"] if point) <= 128
+    assert min(point[0] for point in second["landmarks"] if point) >= 128
+    assert sorted(path.name for path in drawn.iterdir()) == ["pair#2.png", "pair.png"]
 
 
 def test_two_images_of_one_name_are_not_drawn_over_each_other(whole: Pipeline, tmp_path: Path) -> None:

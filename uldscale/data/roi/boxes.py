@@ -39,6 +39,13 @@ def distinct(boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> list[
     return [as_box(box) for box in kept]
 
 
+def shows(image: Pixels, box: Box) -> bool:
+    """Whether a detection is on the image (H, W, 3): OWLv2 finds things in the grey with which it makes an image square, too."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = box
+    return max(x1 - x0, y1 - y0) >= 1 and 0 <= x0 + x1 <= 2 * width and 0 <= y0 + y1 <= 2 * height
+
+
 def as_box(values: NDArray[np.floating]) -> Box:
     """Four numbers as a box."""
     x0, y0, x1, y1 = map(float, values)

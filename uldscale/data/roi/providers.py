@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.orientation import UPRIGHT, Turn
 from uldscale.data.roi.box_file import read_boxes
-from uldscale.data.roi.boxes import by_size, checked, square
+from uldscale.data.roi.boxes import by_size, checked, shows, square
 from uldscale.data.roi.settings import DETECTORS, RoiConfig
 from uldscale.data.sources import Box, Record
 
@@ -119,7 +119,7 @@ def _detected(detect: Detector, config: RoiConfig, wanted: str) -> _Find:
 
     def find(record: Record, image: Pixels, turn: Turn) -> list[Box]:
         with one_at_a_time:
-            boxes = detect(image)
+            boxes = [box for box in detect(image) if shows(image, box)]
         if not boxes:
             raise BrokenImage(f"no {wanted} found with a score of at least {config.threshold:g}")
         return boxes

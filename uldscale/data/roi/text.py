@@ -20,8 +20,8 @@ def load_text(config: RoiConfig) -> Callable[[Pixels], list[Box]]:
     import torch
 
     processor, model = _load(config)
-    # Grounding DINO was trained on phrases in small letters that end in a full stop; OWLv2 does not mind.
-    prompt = f"{str(config.prompt).strip().lower().rstrip('.')}."
+    # Processors write it as their model wants it, such as with a full stop for Grounding DINO, if it has none.
+    prompt = str(config.prompt).strip().rstrip(".")
 
     @torch.no_grad()
     def detect(image: Pixels) -> list[Box]:
