@@ -138,7 +138,7 @@ def predict(
         str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")
     ] = None,
     boxes: Annotated[
-        str | None, typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file")
+        str | None, typer.Option(help="JSON or CSV file with the box or boxes of objects in each image, as for data.roi.file")
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="folder or hub id of the diffusion model, if it has moved since training")
