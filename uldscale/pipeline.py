@@ -52,10 +52,11 @@ class Pipeline:
         join(self.job.runtime)
         with self.run.timed("index"):
             index = read_index(self.job.data, self.run.index)
-            if index is not None:
-                return index
-            with self.run.locked():
-                return build_index(self.job.data, self.run.index, self.job.runtime)
+            if index is None:
+                with self.run.locked():
+                    index = build_index(self.job.data, self.run.index, self.job.runtime)
+            self.run.write_environment(conventions=index.conventions, roi=index.regions())
+            return index
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""

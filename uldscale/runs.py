@@ -148,14 +148,15 @@ class RunFolder:
         settings: dict[str, Any] = yaml.safe_load(files.read_bytes(self.config))
         return settings
 
-    def write_environment(self) -> None:
-        """Write versions of Python and of all installed packages, platform and number of CPUs."""
+    def write_environment(self, **more: Any) -> None:
+        """Write versions of Python and of all installed packages, platform, number of CPUs and what else is known."""
         packages = {package.metadata["Name"]: package.version for package in metadata.distributions()}
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
             "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+            **more,
         }
         files.write_json(self.environment, environment)
 

@@ -98,6 +98,8 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
             "train_images": len(index.rows("train")),
             "test_images": len(index.rows("test")),
             "quarantined": len(index.quarantined()),
+            "conventions": index.conventions,
+            "roi": index.regions(),
             "annotated_test_images": 0 if truth is None else len(truth.test),
             "estimated_yaws": int(np.isfinite(judge.yaw()).sum() - np.isfinite(index.yaw(index.judged())).sum()),
         },
