@@ -19,7 +19,7 @@ from uldscale.stages.extract import extract, store_root
 from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
-from uldscale.stages.train import require_trainable, train
+from uldscale.stages.train import require_trainable, train, warn_of_schedule
 from uldscale.stages.truth import chosen_protocols
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
@@ -122,6 +122,7 @@ class Pipeline:
             if not self.run.has_work:
                 files.remove(self.run.index)
             raise
+        warn_of_schedule(job.train, images, self.run)
         if points := index.num_points:
             chosen_protocols(points, job.evaluate.shown)
 

@@ -5,6 +5,7 @@ environment.json   versions and machine
 metrics.jsonl      one JSON line per event
 index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
 progress/          how far each stage is, JSON
+warnings/          what seems to go wrong, JSON
 lock               held by the process that extracts or trains
 stop               there while training shall write a checkpoint and end
 """
@@ -104,6 +105,11 @@ class RunFolder:
     def progress(self) -> str:
         """Folder in which every stage says how far it is."""
         return files.join(self.root, "progress")
+
+    @property
+    def warnings(self) -> str:
+        """Folder of the warnings that hold now."""
+        return files.join(self.root, "warnings")
 
     @property
     def stop(self) -> str:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from uldscale.evaluation.canvas import png
-from uldscale.evaluation.plots import CURVE_DPI, INK, finish
+from uldscale.evaluation.canvas import INK, png
+from uldscale.evaluation.plots import finish
+
+PRINTED_DPI = 160
 
 
 def table_of_pairs(
@@ -17,7 +19,7 @@ def table_of_pairs(
     columns: numbers of landmarks K; rows: numbers of poses Q.
     """
     values = np.asarray(pairs, float)
-    figure = Figure(figsize=(2.2 + 1.3 * len(columns), 1.4 + 0.6 * len(rows)), dpi=CURVE_DPI, layout="constrained")
+    figure = Figure(figsize=(2.2 + 1.3 * len(columns), 1.4 + 0.6 * len(rows)), dpi=PRINTED_DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(values.mean(-1), cmap="RdYlGn_r", alpha=0.45, aspect="auto")
     finish(axes, f"forward / backward NME in %, {title}", "landmarks K", "poses Q")

@@ -40,8 +40,8 @@ def predict(
     """Find landmarks on images, videos and folders of images, on a GPU if there is one; print them or write them to `output`.
 
     `format` is one of `formats.FORMATS`; `overlay` a folder for pictures with landmarks; `boxes` a file with the object's box in each
-    image, or those of several, by the ids of `pictures`; the second object of an image has "#2" in its id, and so on. Without it an image is the object, cut out as those of the training were. `backbone` is where the
-    diffusion model is now.
+    image, or those of several, by the ids of `pictures`; the second object of an image has "#2" in its id, and so on. Without
+    it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now.
 
     What cannot be used is named, and the next one goes on; at the end it raises IncompleteError. Raises DataError when an image is not
     there, two have one id, or a place cannot be written.

@@ -11,7 +11,7 @@ from uldscale.runs import RunFolder
 from uldscale.runtime import progress
 from uldscale.runtime.progress import Standing, clock
 from uldscale.store.features import FeatureStore
-from uldscale.training import checkpoints
+from uldscale.training import checkpoints, warnings
 from uldscale.training.journal import RELABEL
 from uldscale.training.schedule import TrainConfig
 
@@ -39,6 +39,8 @@ def print_status(root: str) -> None:
     }
     for stage, line in lines.items():
         typer.echo(f"{stage:<18}{_told(line, known.get(stage))}")
+    for symptom in warnings.read(run):
+        typer.echo(f"warning: {symptom}")
 
 
 def _extraction(root: str) -> str:

@@ -18,7 +18,7 @@ from uldscale.runtime.roles import RuntimeConfig
 from uldscale.runtime.stopping import Stopping, preempted
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
 from uldscale.store.features import FeatureStore
-from uldscale.training import checkpoints, outcome
+from uldscale.training import checkpoints, outcome, symptoms, warnings
 from uldscale.training.journal import RELABEL
 from uldscale.training.loop import Training
 from uldscale.training.relabelling import held_bytes
@@ -39,6 +39,7 @@ def train(
     rows, store = index.rows("train"), FeatureStore.open(store_root)
     require_trainable(config, len(rows), store.spec.num_views, runtime)
     store.require_complete()
+    warn_of_schedule(config, len(rows), run)
     if _finished(config, run):
         return
     connect(runtime)
@@ -60,7 +61,11 @@ def train(
         return
     stages = [RELABEL, *(stage.value for stage in config.stages)]
     name = f"relabel-{secrets.token_hex(4)}"
-    with relabel_service(relabeller, name, runtime) as service, following("train", run.progress, stages):
+    with (
+        relabel_service(relabeller, name, runtime) as service,
+        following("train", run.progress, stages),
+        warnings.following(run),
+    ):
         trainer.fit(
             train_worker, {**plan, "service": service}, storage=run.workers, name="train", runtime=runtime,
             marks=partial(checkpoints.steps, run.checkpoints), stopping=Stopping(run.stop),
@@ -85,6 +90,11 @@ def require_trainable(config: TrainConfig, images: int, views: int, runtime: Run
             "take fewer"
         )
     _require_room(config, images, runtime.relabel.memory_gib)
+
+
+def warn_of_schedule(config: TrainConfig, images: int, run: RunFolder) -> None:
+    """What a run with so many training images may suffer from, told before its features are computed."""
+    warnings.tell(run, "schedule", symptoms.of_schedule(config.in_steps(images), images))
 
 
 def _require_room(config: TrainConfig, images: int, memory: float | None) -> None:
