@@ -95,7 +95,9 @@ class Pipeline:
         """All results to report.html; returns its path."""
         from uldscale.stages.report import write_report
 
-        return write_report(self.index(), self.job.data.size, self.run, self.job.name)
+        index = self.index()
+        with self.run.locked("evaluate.lock"):
+            return write_report(index, self.job.data.size, self.run, self.job.name)
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""

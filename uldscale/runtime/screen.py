@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Live
 
 if TYPE_CHECKING:
-    from uldscale.runtime.progress import Standing
+    from uldscale.runtime.standing import Standing
 
 LINE_SECONDS = 10.0
 
