@@ -5,22 +5,26 @@ Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
 import errno
+import logging
+import os
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from uldscale import __version__
 from uldscale.errors import UldscaleError, UserError
 from uldscale.runtime.environment import stop_spinning
+from uldscale.runtime.screen import LEVEL, screen
+from uldscale.verbs.commands import first_app, store_app
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-store_app = typer.Typer(help="Look after a feature store.", no_args_is_help=True)
+app.add_typer(first_app)
 app.add_typer(store_app, name="store")
 
 JobFile = Annotated[str, typer.Argument(help="YAML file of the run, such as jobs/faces68.yaml", metavar="JOB")]
@@ -38,8 +42,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar=LEVEL, help="how much is said on standard error; debug: by Ray and other libraries, too"),
+    ] = "info",
 ) -> None:
     """Discover object landmarks without annotations."""
+    os.environ[LEVEL] = log_level
+    logging.basicConfig(level=logging.DEBUG if log_level == "debug" else logging.WARNING)
 
 
 @app.command()
@@ -154,22 +164,16 @@ def predict(
 def plan(
     job: JobFile,
     overrides: Overrides = None,
-    gpu: Annotated[str, typer.Option(help="GPU to plan for, such as a100, h100, l4")] = "a100",
+    gpu: Annotated[
+        str, typer.Option(help="GPU to plan for, such as a100, l4 or rtx4090, or cpu: this machine")
+    ] = "a100",
 ) -> None:
     """Bytes, objects, FLOPs, GPU-hours and money of a job, before anyone asks for a GPU."""
     from uldscale.job import load_job
     from uldscale.stages.plan import print_plan
 
     settings = load_job(job, overrides or [])
-    print_plan(settings.data, settings.extract, settings.train, settings.runtime, gpu)
-
-
-@app.command()
-def status(run: Annotated[str, typer.Argument(help="run folder, such as runs/faces68")]) -> None:
-    """How far a run is, how fast, until when; reads files only."""
-    from uldscale.stages.status import print_status
-
-    print_status(run)
+    print_plan(settings.data, settings.extract, settings.train, settings.runtime, gpu, settings.root)
 
 
 @app.command()
@@ -182,28 +186,9 @@ def pretrain(job: JobFile, overrides: Overrides = None) -> None:
     train_model(load(PretrainConfig, job, overrides or []), job)
 
 
-@store_app.command("info")
-def store_info(store: Annotated[str, typer.Argument(help="feature store")]) -> None:
-    """What a store holds and what made it."""
-    from uldscale.stages.inspect_store import print_info
-
-    print_info(store)
-
-
-@store_app.command("verify")
-def store_verify(
-    store: Annotated[str, typer.Argument(help="feature store")],
-    repair: Annotated[
-        bool, typer.Option(help="drop the records of bad shards, so that the next run rewrites them")
-    ] = False,
-) -> None:
-    """Read every byte of a store and check it."""
-    from uldscale.stages.inspect_store import verify
-
-    verify(store, repair=repair)
-
-
 def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ignore[name-defined]  # noqa: F821
+    # Importing what computes takes seconds, on busy cores a minute.
+    screen().say(f"reading {job}")
     from uldscale.job import load_job
     from uldscale.pipeline import Pipeline
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
 from uldscale.losses.contrastive import Negatives, Policy
-from uldscale.models.keypoints import KeypointConfig
+from uldscale.models.keypoints import KeypointConfig, most_keypoints
 from uldscale.models.network import NetworkConfig, Part
 from uldscale.runtime.engine import EngineConfig, Rate
 from uldscale.training.stages import Length, Stage, StageConfig
@@ -116,6 +116,18 @@ class TrainConfig(Settings):
     mallis_d: StageConfig | None = None
     control: StageConfig | None = None
     """D-ULD that goes on for these steps; None: it is not trained."""
+
+    @model_validator(mode="after")
+    def _found_on_one_image(self) -> Self:
+        """Each landmark of an image is another keypoint of it, at first."""
+        most = most_keypoints(self.keypoints, self.network.grid)
+        if self.clusters.landmarks > most:
+            raise ValueError(
+                f"train.clusters.landmarks={self.clusters.landmarks} is more than the {most} keypoints that an image has at most "
+                f"(train.keypoints.maximum={self.keypoints.maximum}, train.keypoints.radius={self.keypoints.radius} on train.network."
+                f"grid={self.network.grid}); lower it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_round_at_a_time(self) -> Self:

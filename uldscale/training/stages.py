@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from uldscale.config import Settings
 
-
 RELABEL = "relabel"
 """Name of the stage that makes a round of labels, within one of training."""
 
