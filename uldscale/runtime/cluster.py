@@ -7,10 +7,11 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
+import psutil
 import ray
 import torch
 from ray._private.grpc_utils import init_grpc_channel
@@ -139,6 +140,7 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.
     cpus = max(os.cpu_count() or 1, _LOGICAL_CPUS, int(wanted) + 1)
     options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    before = set(psutil.Process().children(recursive=True))
     for start in range(STARTS):
         try:
             with patience("starting Ray on this machine" + (f", try {start + 1} of {STARTS}" if start else "")):
@@ -148,12 +150,20 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
             # Ray waits for its own node for 30 s, and has no class for what it raises then.
             if _LATE not in str(error):
                 raise
-            ray.shutdown()
+            _end_others_than(before)
             late = error
     raise IncompleteError(
         f"Ray did not start on this machine within 30 s, {STARTS} times in a row, which other processes may keep busy; run the same "
         "command again, or with runtime.ray=false"
     ) from late
+
+
+def _end_others_than(before: set[psutil.Process]) -> None:
+    """End what a Ray that was late has left, or its next start would have to share the processors with it."""
+    ray.shutdown()
+    for child in set(psutil.Process().children(recursive=True)) - before:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _end_like_ctrl_c() -> None:

@@ -20,9 +20,12 @@ from uldscale.data.sources import read_text
 from uldscale.errors import DataError
 from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
+from uldscale.runtime.screen import warn
 from uldscale.stages.evaluate import METHODS
 from uldscale.stages.locate import PREDICTIONS
 
+LARGEST_UNIT = 1.5
+"""Unit coordinates beyond are no places in a crop."""
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -51,6 +54,8 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
     points = np.array([[point or (np.nan, np.nan) for point in peer.images[id]] for id in ids], np.float32)
     if peer.unit == "pixels":
         points = _in_crop(points, index)
+    else:
+        _require_unit(path, points)
     poses = np.zeros(len(ids), np.int64)
     Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
     return peer.name
@@ -73,6 +78,21 @@ def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
         place = wrong or ids[0]
         raise DataError(
             f"{path}: image {place!r} has {counts[place]} landmarks, wanted {wanted or 'at least 1'} as in all"
+        )
+
+
+def _require_unit(path: str, points: NDArray[np.float32]) -> None:
+    """Landmarks a little outside of the crop are well possible, pixels as unit coordinates are not."""
+    found = points[np.isfinite(points)]
+    if len(found) and np.median(np.abs(found)) > LARGEST_UNIT:
+        raise DataError(
+            f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but half of them are beyond {LARGEST_UNIT:g}, the largest is "
+            f"{found.max():g}; set unit to 'pixels' if they are pixels of the image"
+        )
+    if len(found) and np.abs(found).max() > LARGEST_UNIT:
+        warn(
+            f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but {(np.abs(found) > LARGEST_UNIT).mean():.1%} of them are "
+            f"beyond {LARGEST_UNIT:g}"
         )
 
 
