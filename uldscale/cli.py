@@ -63,6 +63,7 @@ def demo(overrides: Overrides = None) -> None:
 @app.command()
 def run(job: JobFile, overrides: Overrides = None) -> None:
     """The whole pipeline of a job; running it again does what is missing."""
+    _reading(job)
     from uldscale.stages.tables import print_summary
 
     pipeline = _pipeline(job, overrides)
@@ -76,6 +77,7 @@ def ablation(
     seeds: Annotated[int, typer.Option(min=1, help="runs with the seeds 0, 1, …")] = 3,
 ) -> None:
     """The pipeline over several seeds on one feature store; mean and spread of every number."""
+    _reading(job)
     from uldscale.ablation import Ablation, print_table
     from uldscale.job import load_job
 
@@ -91,7 +93,9 @@ def sweep(
     landmarks: Annotated[list[int], typer.Option("--landmarks", "-k", min=2, help="numbers of landmarks K")] = [5, 10],  # noqa: B006
     poses: Annotated[list[int], typer.Option("--poses", "-q", min=1, help="numbers of poses Q")] = [3, 5],  # noqa: B006
 ) -> None:
-    """D-ULD++ with other numbers of landmarks and poses, on one feature store; a picture of forward and backward NME."""
+    """D-ULD++ with other numbers of landmarks and poses, on one feature store; a picture of forward and backward NME, or without
+    annotations of consistency."""
+    _reading(job)
     from uldscale.job import load_job
     from uldscale.sweep import Sweep
 
@@ -109,12 +113,14 @@ def index(job: JobFile, overrides: Overrides = None) -> None:
 @app.command()
 def extract(job: JobFile, overrides: Overrides = None) -> None:
     """Compute diffusion features into the feature store."""
+    _reading(job)
     _pipeline(job, overrides).extract()
 
 
 @app.command()
 def train(job: JobFile, overrides: Overrides = None) -> None:
     """Train all stages on the feature store."""
+    _reading(job)
     _pipeline(job, overrides).train()
 
 
@@ -186,9 +192,13 @@ def pretrain(job: JobFile, overrides: Overrides = None) -> None:
     train_model(load(PretrainConfig, job, overrides or []), job)
 
 
+def _reading(job: str) -> None:
+    """A word at once: importing what computes takes seconds, on busy cores a minute."""
+    if os.path.isfile(job):
+        screen().say(f"reading {job}")
+
+
 def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ignore[name-defined]  # noqa: F821
-    # Importing what computes takes seconds, on busy cores a minute.
-    screen().say(f"reading {job}")
     from uldscale.job import load_job
     from uldscale.pipeline import Pipeline
 

@@ -26,6 +26,8 @@ from uldscale.stages.locate import PREDICTIONS
 
 LARGEST_UNIT = 1.5
 """Unit coordinates beyond are no places in a crop."""
+PIXELS = 0.25
+"""Share of such coordinates from which on they are pixels."""
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -82,18 +84,14 @@ def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
 
 
 def _require_unit(path: str, points: NDArray[np.float32]) -> None:
-    """Landmarks a little outside of the crop are well possible, pixels as unit coordinates are not."""
-    found = points[np.isfinite(points)]
-    if len(found) and np.median(np.abs(found)) > LARGEST_UNIT:
-        raise DataError(
-            f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but half of them are beyond {LARGEST_UNIT:g}, the largest is "
-            f"{found.max():g}; set unit to 'pixels' if they are pixels of the image"
-        )
-    if len(found) and np.abs(found).max() > LARGEST_UNIT:
-        warn(
-            f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but {(np.abs(found) > LARGEST_UNIT).mean():.1%} of them are "
-            f"beyond {LARGEST_UNIT:g}"
-        )
+    """A few landmarks outside of the crop may be mistakes, many are pixels."""
+    found = np.abs(points[np.isfinite(points)])
+    share = float((found > LARGEST_UNIT).mean()) if len(found) else 0.0
+    said = f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but {share:.1%} of them are beyond {LARGEST_UNIT:g}"
+    if share >= PIXELS:
+        raise DataError(f"{said}, the largest is {found.max():g}; set unit to 'pixels' if they are pixels of the image")
+    if share:
+        warn(said)
 
 
 def _in_crop(points: NDArray[np.float32], index: ImageIndex) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from uldscale.errors import ConfigError, DataError
 from uldscale.runtime import environment
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.training.relabelling import held_bytes
-from uldscale.training.schedule import CLUSTERING, Stage, TrainConfig
+from uldscale.training.schedule import CLUSTERING, TrainConfig
 
 LONGEST_EPOCHS = 20.0
 """Beyond what was ever of use: stages of 2 to 6 epochs were best on faces, and after 10 a network knows its own labels by heart."""
@@ -15,19 +15,14 @@ LONGEST_EPOCHS = 20.0
 def require_trainable(config: TrainConfig, images: int, views: int, runtime: RuntimeConfig) -> None:
     """What a run of so many training images needs.
 
-    Raises DataError when there are fewer training images than a batch, poses or labels ask for, ConfigError for views, workers or
+    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views, workers or
     memory that don't do.
     """
-    for name, wanted in _least(config).items():
+    for name, wanted in (("batch", config.batch), ("clusters.poses", config.clusters.poses)):
         if images < wanted:
             raise DataError(
                 f"{images} usable training images are fewer than train.{name} = {wanted}; add images or lower it"
             )
-    if Stage.MALLIS_D in config.stages and images * config.clusters.landmarks < config.clusters.segments:
-        raise DataError(
-            f"{images} usable training images have at most {images * config.clusters.landmarks} exemplars, fewer than "
-            f"train.clusters.segments = {config.clusters.segments}; add images or lower it"
-        )
     if views < 2:
         raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
     if config.batch < runtime.train.count:
@@ -58,10 +53,6 @@ def long_stages(config: TrainConfig, images: int) -> Iterator[str]:
                 f"train.{stage} has {epochs:,.0f} epochs of {images:,} images; stages of 2 to 6 were best, and after 10 a network knows "
                 f"its own labels by heart: train.{stage}.steps=null train.{stage}.epochs=6 is enough"
             )
-
-
-def _least(config: TrainConfig) -> dict[str, int]:
-    return {"batch": config.batch, "clusters.poses": config.clusters.poses}
 
 
 def _require_room(config: TrainConfig, images: int, memory: float | None) -> None:
