@@ -10,6 +10,7 @@ lock               held by the process that extracts or trains
 stop               there while training shall write a checkpoint and end
 """
 
+import errno
 import json
 import os
 import platform
@@ -25,6 +26,9 @@ from filelock import FileLock, Timeout
 
 from uldscale import files
 from uldscale.errors import ConfigError, IncompleteError
+
+LOOK_SECONDS = 0.5
+"""How long a lock is waited for that somebody may only look at."""
 
 Identity = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -201,7 +205,8 @@ class RunFolder:
         Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
         """
         try:
-            held = FileLock(files.join(self.root, name)).acquire(blocking=False)
+            # `status` looks whether somebody has it by taking it for a moment.
+            held = FileLock(files.join(self.root, name)).acquire(timeout=LOOK_SECONDS)
         except Timeout:
             raise IncompleteError(
                 f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "
@@ -209,6 +214,16 @@ class RunFolder:
             ) from None
         with held:
             yield
+
+    def at_work(self) -> bool | None:
+        """Whether a process extracts, trains or evaluates this run, as far as this machine's disk tells; None: it does not tell.
+
+        A process that was killed holds no lock any more, whatever its last words were.
+        """
+        try:
+            return any(_is_held(files.join(self.root, name)) for name in ("lock", "evaluate.lock"))
+        except OSError:
+            return None
 
     def seconds(self) -> dict[str, float]:
         """Seconds booked so far, by stage."""
@@ -236,6 +251,19 @@ class RunFolder:
         if os.path.exists(self.metrics) and not files.read_bytes(self.metrics).endswith(b"\n"):
             with open(self.metrics, "ab") as file:
                 file.write(b"\n")
+
+
+def _is_held(path: str) -> bool:
+    """Raises OSError where no lock can be taken: in a bucket, or on a disk that may only be read."""
+    if not os.path.exists(path):
+        if "://" in path:
+            raise OSError(errno.ENOTSUP, "no locks there")
+        return False
+    try:
+        with FileLock(path).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -66,6 +66,10 @@ class DataConfig(Settings):
                 raise ValueError(f"data.{name} must be within 1 and {sources.TEST_SEED}")
         if self.kind in READERS and self.kind != "pts" and self.test is not None:
             raise ValueError(f"data.test must be left out for data.kind {self.kind!r}: data.train holds both splits")
+        if isinstance(self.test, str) and self.test.rstrip("/") == str(self.train).rstrip("/"):
+            raise ValueError(
+                "data.test must be other images than data.train; left out, methods are judged on the training images"
+            )
         if self.roi.provider == "annotation" and self.kind not in _BOXED:
             raise ValueError(
                 f"roi.provider 'annotation' needs data.kind {', '.join(map(repr, _BOXED))}, which have boxes"
