@@ -17,7 +17,7 @@ from uldscale.runtime.cluster import join
 from uldscale.runtime.screen import screen, warn
 from uldscale.stages.changes import copies, require_different, since_indexed
 from uldscale.stages.evaluate import evaluate
-from uldscale.stages.extract import extract, store_root
+from uldscale.stages.extract import extract, require_features, store_root
 from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
@@ -63,6 +63,7 @@ class Pipeline:
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
+        require_features(self.job.extract.features, self.job.data.size)
         index = self.index()
         with self.run.locked(), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
@@ -118,6 +119,7 @@ class Pipeline:
 
     def _require_possible(self) -> None:
         """What would end the run after hours is told before them, and what makes it of less use."""
+        require_features(self.job.extract.features, self.job.data.size)
         job, index = self.job, self._present()
         images, views = len(index.rows("train")), job.extract.views.count
         try:

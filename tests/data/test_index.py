@@ -526,7 +526,7 @@ def test_generated_faces() -> None:
             for beginning in ("s3://", "file:///", "s3://faces", "http://10.0.0.5", "/data/", "a::s3://faces/")
         ),
         ({"kind": "folder", "train": "a", "roi": {"provider": "annotation"}}, "needs data.kind 'coco'"),
-        ({"kind": "folder", "train": "a", "size": 100}, "multiple of 8"),
+        ({"kind": "folder", "train": "a", "size": 31}, "greater than or equal to 32"),
         ({"kind": "folder", "train": "a", "category": "cat"}, "data.category has no meaning"),
         ({"kind": "mtfl", "train": "a", "first_pixel": 0}, "data.first_pixel has no meaning"),
         (

@@ -1,5 +1,6 @@
 """A small run to the end, and its plan, with each kind of backbone beside Stable Diffusion."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,13 @@ def test_its_plan(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     assert "TFLOP" in said
 
 
-def test_noise_is_refused_before_anything_is_computed(job: Job) -> None:
+@pytest.mark.parametrize("step", [Pipeline.run_all, Pipeline.extract])
+def test_what_a_model_cannot_do_is_told_before_an_image_is_read(job: Job, step: Callable[[Pipeline], object]) -> None:
     features = job.extract.features.updated(mode="noise", timesteps=(50,))
-    noisy = job.updated(extract=job.extract.updated(features=features))
+    noisy = Pipeline(job.updated(extract=job.extract.updated(features=features)))
     with pytest.raises(ConfigError, match="knows no noise; set extract.features.mode=clean and "):
-        Pipeline(noisy).run_all()
+        step(noisy)
+    odd = Pipeline(job.updated(data=job.data.updated(size=70)))
+    with pytest.raises(ConfigError, match="data.size: 70, but .* wants a multiple of 8 pixels, such as 72"):
+        step(odd)
+    assert not Path(noisy.run.index).exists()

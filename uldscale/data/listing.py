@@ -44,8 +44,9 @@ class DataConfig(Settings):
     exif: Literal["stored", "upright"] | None = None
     """which pixels points and boxes count, of images that EXIF turns: the stored ones, or the upright ones that viewers show. None: an
     image whose annotation does not say so is quarantined."""
-    size: int = Field(128, ge=32, multiple_of=8)
-    """side in pixels of the square crop that the backbone sees."""
+    size: int = Field(128, ge=32)
+    """side in pixels of the square crop that the backbone sees, which says what it must be a multiple of: 64 for most diffusion models,
+    14 for DINOv2."""
     roi: RoiConfig = RoiConfig()
     """which part of an image the crop shows."""
     max_yaw: float = Field(90.0, ge=0, le=90)

@@ -140,7 +140,9 @@ class Extractor:
 
     def _native(self, image_size: int) -> list[Tap]:
         if image_size < 1 or image_size % self.backbone.image_multiple:
-            wanted = f"a multiple of {self.backbone.image_multiple} pixels"
+            step = self.backbone.image_multiple
+            near = max(1, round(image_size / step)) * step
+            wanted = f"a multiple of {step} pixels, such as {near}"
             raise ConfigError(f"data.size: {image_size}, but {self.backbone.name} wants {wanted}")
         return self.backbone.describe(self.taps, image_size)
 

@@ -41,6 +41,11 @@ def store_root(config: ExtractConfig, run: RunFolder) -> str:
     return config.store.root or run.store
 
 
+def require_features(features: FeatureConfig, image_size: int) -> None:
+    """That the model can give these features of such images, told before an image is read. Raises ConfigError or ModelError."""
+    Extractor(Backbone.outline(features.backbone, weights=False), features).tap_specs(image_size)
+
+
 def extract(
     config: ExtractConfig, index: ImageIndex, image_size: int, run: RunFolder, runtime: RuntimeConfig
 ) -> FeatureStore:
