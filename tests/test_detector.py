@@ -105,6 +105,11 @@ def test_a_damaged_folder_is_one_line(folder: Path, damage: Callable[[Path], obj
     assert len(str(raised.value)) < 600
 
 
+def test_a_place_that_nobody_can_look_at() -> None:
+    with pytest.raises(ModelError, match="model 'odd://bucket/model' cannot be looked for"):
+        LandmarkDetector.from_pretrained("odd://bucket/model")
+
+
 def test_a_diffusion_model_that_is_elsewhere(folder: Path) -> None:
     detector = LandmarkDetector.from_pretrained(folder, backbone="/nowhere/ldm")
     with pytest.raises(ModelError, match="model folder '/nowhere/ldm' is not there; .*predict: --backbone"):

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "uldscale"
 FLOORS = [
     {"__main__"},
     {"cli", "model_verbs"},
+    {"verbs"},
     {"ablation", "sweep"},
     {"pipeline"},
     {"job"},
@@ -96,6 +97,7 @@ HEAVY = ("torch", "ray", "deepspeed", "cuml", "diffusers", "transformers", "skle
     [
         ("uldscale", set()),
         ("uldscale.cli", set()),
+        ("uldscale.stages.status", set()),
         ("uldscale.pipeline", {"torch", "ray"}),
         ("uldscale.training.loop", {"torch", "ray"}),
     ],

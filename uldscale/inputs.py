@@ -39,10 +39,15 @@ def pixels(image: Image) -> Pixels:
 
 def read(place: str) -> Pixels:
     """(H, W, 3) RGB of a path or URL. Raises BrokenImage."""
-    scheme, separator, _ = place.partition("://")
-    if separator and (scheme.lower() not in SCHEMES or "::" in place):
+    if not may_be_opened(place):
         raise BrokenImage(f"its URL cannot be opened; wanted a path or a URL of {', '.join(SCHEMES)}")
     return decode(place)
+
+
+def may_be_opened(place: str) -> bool:
+    """Whether it is a path, or a URL of the kinds that are read here."""
+    scheme, separator, _ = place.partition("://")
+    return not separator or (scheme.lower() in SCHEMES and "::" not in place)
 
 
 def in_parts(images: Sequence[Image], size: int) -> Iterator[tuple[slice, list[Pixels]]]:

@@ -30,8 +30,11 @@ Tensors = TypeVar("Tensors")
 
 def find(model: str, revision: str | None = None) -> str:
     """The folder of a model: a path, a URI, or owner/name of the hub, from which it is fetched into the hub's cache."""
-    if files.exists(files.join(model, CONFIG)):
-        return model
+    try:
+        if files.exists(files.join(model, CONFIG)):
+            return model
+    except (OSError, ImportError, ValueError) as error:
+        raise ModelError(f"model {model!r} cannot be looked for: {first_line(error)}") from None
     if os.path.isdir(model) or HUB_ID.fullmatch(model) is None:
         raise ModelError(
             f"{model!r} is not a model folder (no {CONFIG}); give the model/ folder of a finished run, or owner/name of the hub"

@@ -28,7 +28,9 @@ def predict(
     ] = None,
     boxes: Annotated[
         str | None,
-        typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file", metavar="FILE"),
+        typer.Option(
+            help="JSON or CSV file with the box or boxes of objects in each image, as for data.roi.file", metavar="FILE"
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="folder or hub id of the diffusion model, if it has moved since training")

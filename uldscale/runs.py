@@ -5,10 +5,12 @@ environment.json   versions and machine
 metrics.jsonl      one JSON line per event
 index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
 progress/          how far each stage is, JSON
+warnings/          what seems to go wrong, JSON
 lock               held by the process that extracts or trains
 stop               there while training shall write a checkpoint and end
 """
 
+import errno
 import json
 import os
 import platform
@@ -24,6 +26,9 @@ from filelock import FileLock, Timeout
 
 from uldscale import files
 from uldscale.errors import ConfigError, IncompleteError
+
+LOOK_SECONDS = 0.5
+"""How long a lock is waited for that somebody may only look at."""
 
 Identity = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -106,6 +111,11 @@ class RunFolder:
         return files.join(self.root, "progress")
 
     @property
+    def warnings(self) -> str:
+        """Folder of the warnings that hold now."""
+        return files.join(self.root, "warnings")
+
+    @property
     def stop(self) -> str:
         """File at which training stops with a checkpoint."""
         return files.join(self.root, "stop")
@@ -148,14 +158,15 @@ class RunFolder:
         settings: dict[str, Any] = yaml.safe_load(files.read_bytes(self.config))
         return settings
 
-    def write_environment(self) -> None:
-        """Write versions of Python and of all installed packages, platform and number of CPUs."""
+    def write_environment(self, **more: Any) -> None:
+        """Write versions of Python and of all installed packages, platform, number of CPUs and what else is known."""
         packages = {package.metadata["Name"]: package.version for package in metadata.distributions()}
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
             "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+            **more,
         }
         files.write_json(self.environment, environment)
 
@@ -194,7 +205,8 @@ class RunFolder:
         Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
         """
         try:
-            held = FileLock(files.join(self.root, name)).acquire(blocking=False)
+            # `status` looks whether somebody has it by taking it for a moment.
+            held = FileLock(files.join(self.root, name)).acquire(timeout=LOOK_SECONDS)
         except Timeout:
             raise IncompleteError(
                 f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "
@@ -202,6 +214,16 @@ class RunFolder:
             ) from None
         with held:
             yield
+
+    def at_work(self) -> bool | None:
+        """Whether a process extracts, trains or evaluates this run, as far as this machine's disk tells; None: it does not tell.
+
+        A process that was killed holds no lock any more, whatever its last words were.
+        """
+        try:
+            return any(_is_held(files.join(self.root, name)) for name in ("lock", "evaluate.lock"))
+        except OSError:
+            return None
 
     def seconds(self) -> dict[str, float]:
         """Seconds booked so far, by stage."""
@@ -229,6 +251,19 @@ class RunFolder:
         if os.path.exists(self.metrics) and not files.read_bytes(self.metrics).endswith(b"\n"):
             with open(self.metrics, "ab") as file:
                 file.write(b"\n")
+
+
+def _is_held(path: str) -> bool:
+    """Raises OSError where no lock can be taken: in a bucket, or on a disk that may only be read."""
+    if not os.path.exists(path):
+        if "://" in path:
+            raise OSError(errno.ENOTSUP, "no locks there")
+        return False
+    try:
+        with FileLock(path).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

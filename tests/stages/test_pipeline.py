@@ -49,12 +49,22 @@ def test_result(whole: Pipeline) -> None:
 
 def test_report_shows_every_method(whole: Pipeline) -> None:
     page = files.read_bytes(whole.run.report).decode()
-    for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Pose clusters", "Losses"):
+    for words in ("ZeroShot", "D-ULD", "D-ULD + pose proxy", "D-ULD++", "mean shape", "Poses", "Losses"):
         assert words in page
-    assert page.count("data:image/jpeg;base64,") == len(METHODS) + 1
-    # Purity by range at the end and by round, two protocols, errors by yaw in both directions, raw accuracy, churn, losses.
-    assert page.count("data:image/png;base64,") == 2 + 2 + 2 + 1 + 1 + 1
+    # Purity by range at the end and by round, two protocols and errors by yaw in both directions, raw accuracy, churn, losses by stage.
+    assert page.count('<figure class="chart">') == 2 + 4 + 2 + 1 + 1 + 4
     assert [0 < event["pose_purity"] <= 1 for event in whole.run.rounds("d_uld_pp")] == [True] * 3
+
+
+def test_warnings_are_those_of_settings_labels_and_landmarks(whole: Pipeline) -> None:
+    assert files.names(whole.run.warnings) == ["labels.json", "landmarks.json", "schedule.json"]
+    logged = [event["name"] for event in whole.run.read_metrics() if event["event"] == "warning"]
+    # 40 images are few; no stage has more than ten epochs.
+    assert logged.count("few_images") == 1
+    assert "many_epochs" not in logged
+    told = [symptom["name"] for symptom in files.read_json(whole.run.result)["warnings"]]
+    assert "few_images" in told
+    assert set(told) <= set(logged)
 
 
 def test_second_run_does_nothing(whole: Pipeline, content: Content) -> None:

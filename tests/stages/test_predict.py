@@ -60,6 +60,17 @@ def test_what_is_broken_is_named_and_the_others_go_on(
     assert "predict: 3/3" in said
 
 
+def test_urls_that_cannot_be_opened_are_named_and_the_others_go_on(
+    untrained: str, images: Path, tmp_path: Path
+) -> None:
+    given = ["ftp://nowhere.invalid/b.png", "http://127.0.0.1:9/c.png", str(images)]
+    with pytest.raises(
+        IncompleteError, match=r"2 images .*ftp://.*wanted a path or a URL of .*c.png: the file cannot be read"
+    ):
+        predict(untrained, given, format="json", output=str(tmp_path / "o.json"))
+    assert list(found(tmp_path / "o.json")) == ["a", "sub/a"]
+
+
 def test_nothing_is_overwritten_when_nothing_is_found(untrained: str, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no picture")
     (tmp_path / "o.csv").write_text("before")

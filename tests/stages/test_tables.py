@@ -9,7 +9,13 @@ from uldscale.stages.tables import print_summary
 
 def result(**more: Any) -> dict[str, Any]:
     measures = {"detection_rate": 0.987, "consistency_px": 1.234, "silhouette": 0.5, "calinski_harabasz": 210.4}
-    return {"methods": {"d_uld_pp": measures | more}, "baselines": {}, "shown": [], "without_normaliser": []}
+    return {
+        "methods": {"d_uld_pp": measures | more},
+        "baselines": {},
+        "shown": [],
+        "without_normaliser": [],
+        "warnings": [{}],
+    }
 
 
 def test_errors_where_there_are_annotations(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +30,6 @@ def test_errors_where_there_are_annotations(capsys: pytest.CaptureFixture[str]) 
 def test_the_other_measures_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(result(), None)
     shown = capsys.readouterr().out
-    for words in ("D-ULD++", "0.987", "1.23", "0.5", "210"):
+    for words in ("D-ULD++", "98.7 %", "1.23", "0.50", "210", "↑", "↓", "1 warning"):
         assert words in shown
     assert "NME" not in shown

@@ -23,7 +23,7 @@ SUFFIXES = frozenset(
     + [".ppm", ".pgm", ".pbm", ".pnm"]
     + [".heic", ".heif", ".jxl"]
 )
-"""Of images. Pillow cannot read the last three: they are quarantined, so that somebody hears of them."""
+"""Of images. Pillow cannot read the last three by itself (see `unread`): they are quarantined, so that somebody hears of them."""
 TEST_SEED = 1_000_000  # first seed of the generator's test faces; so many training faces can be had
 Box = tuple[float, float, float, float]
 
@@ -145,6 +145,11 @@ def ids_of(names: Sequence[str]) -> list[str]:
     count = collections.Counter(stems)
     ids = [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
     return ids if len(set(ids)) == len(ids) else list(names)
+
+
+def numbered(id: str, i: int) -> str:
+    """The id of object i, from 0, of what has an id: its own, then with "#2", "#3" and so on."""
+    return f"{id}#{i + 1}" if i else id
 
 
 def _records(root: str, names: Sequence[str]) -> list[Record]:

@@ -91,6 +91,11 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
+    def image_size(self) -> int:
+        """Side of the images that it was trained on."""
+
+    @property
+    @abstractmethod
     def image_multiple(self) -> int:
         """Sides of images must be a multiple of this."""
 

@@ -65,6 +65,11 @@ class Dinov2(Backbone):
         return int(self.model.num_parameters())
 
     @property
+    def image_size(self) -> int:
+        """Of the last stage of its training; other sizes have their position embeddings between those."""
+        return int(self.model.config.image_size)
+
+    @property
     def image_multiple(self) -> int:
         """The side of a patch."""
         return int(self.model.config.patch_size)

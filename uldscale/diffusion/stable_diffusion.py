@@ -100,6 +100,11 @@ class StableDiffusion(Backbone):
         return 1 << (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def image_size(self) -> int:
+        """Side of the images that it was trained on."""
+        return int(self.unet.config.sample_size) * self.pixels_per_cell
+
+    @property
     def image_multiple(self) -> int:
         """Every level of the UNet halves evenly."""
         return self.pixels_per_cell << (len(self.unet.config.block_out_channels) - 1)

@@ -29,12 +29,10 @@ def consistency(
     matrices: (n, 3, 3) from unit coordinates of the image to those of the view; size: pixels a side of the crop. A pair
     is skipped when the landmark is missing in either view or leaves the view as it moves.
     """
-    expected = _move(np.asarray(points, dtype=np.float64), np.asarray(matrices, dtype=np.float64))
-    inside = ((expected >= 0) & (expected <= 1)).all(axis=-1)
-    comparable = inside & np.isfinite(moved).all(axis=-1)
-    distances = np.where(comparable, size * np.linalg.norm(expected - moved, axis=-1), 0)
+    apart = distances(points, moved, matrices, size)
+    comparable = np.isfinite(apart)
     counts = comparable.sum(axis=0)
-    totals = distances.sum(axis=0)
+    totals = np.where(comparable, apart, 0).sum(axis=0)
     errors = [float(total / count) if count else None for total, count in zip(totals, counts, strict=True)]
     measured = [error for error in errors if error is not None]
     return Consistency(
@@ -42,6 +40,15 @@ def consistency(
         per_landmark_px=tuple(errors),
         skip_rate=float(1 - comparable.mean()),
     )
+
+
+def distances(
+    points: NDArray[np.floating], moved: NDArray[np.floating], matrices: NDArray[np.floating], size: float
+) -> NDArray[np.float64]:
+    """(n, K) the distances behind `consistency` in pixels of the crop, NaN for a pair that is skipped."""
+    expected = _move(np.asarray(points, dtype=np.float64), np.asarray(matrices, dtype=np.float64))
+    inside = ((expected >= 0) & (expected <= 1)).all(axis=-1)
+    return np.where(inside, size * np.linalg.norm(expected - moved, axis=-1), np.nan)
 
 
 def _move(points: NDArray[np.float64], matrices: NDArray[np.float64]) -> NDArray[np.float64]:

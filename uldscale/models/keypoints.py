@@ -90,6 +90,11 @@ def suppression_radius(config: KeypointConfig, grid: int) -> int:
     return max(2, round(config.radius * grid / 64))
 
 
+def most_keypoints(config: KeypointConfig, grid: int) -> int:
+    """So many an image can have: no two are nearer than the radius."""
+    return int(min(config.maximum, (-(-grid // suppression_radius(config, grid))) ** 2))
+
+
 def sample(descriptors: Tensor, points: Tensor) -> Tensor:
     """Descriptors (B, M, D) of unit norm at points (B, M, 2), bilinear in (B, D, G, G); zeros where a point is NaN."""
     missing = points.isnan().any(-1, keepdim=True)

@@ -1,6 +1,10 @@
 """The verb `evaluate`: all measures of all methods, from their predictions, into result.json."""
 
+import os
+import shlex
+import sys
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -8,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from uldscale import files
+from uldscale import __version__, files
 from uldscale.clustering.two_stage import Clustering
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
@@ -19,7 +23,8 @@ from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
-from uldscale.stages import zero_shot
+from uldscale.stages import extremes, zero_shot
+from uldscale.stages.checkup import check
 from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.stages.truth import SIDE, Truth
 from uldscale.training.schedule import CLUSTERING, Stage
@@ -88,7 +93,7 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
                 }
             _record(method, measured[method])
             progress.advance()
-    result = {
+    result: dict[str, Any] = {
         "methods": measured,
         "baselines": {"mean_shape": judge.mean_shape()} if usable else {},
         "shown": [protocol.name for protocol in shown],
@@ -98,13 +103,26 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
             "train_images": len(index.rows("train")),
             "test_images": len(index.rows("test")),
             "quarantined": len(index.quarantined()),
+            "conventions": index.conventions,
+            "roi": index.regions(),
             "annotated_test_images": 0 if truth is None else len(truth.test),
             "estimated_yaws": int(np.isfinite(judge.yaw()).sum() - np.isfinite(index.yaw(index.judged())).sum()),
         },
         "seconds": run.seconds(),
     }
+    own = [method for method in methods if method in METHODS]
+    found = check(index, run, own[-1], landmarks_of(index, run, own[-1])[0]) if own else []
+    result["warnings"] = [asdict(symptom) for symptom in found]
+    result["made"] = made()
     files.write_json(run.result, result)
     return result
+
+
+def made() -> dict[str, str]:
+    """When, by which version and by which command a result was made."""
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "version": __version__, "command": command}
 
 
 def _against(ours: Errors, theirs: Errors, seed: int) -> dict[str, Any]:
@@ -152,9 +170,9 @@ class _Judge:
         errors = self._errors(points * self.truth.scale) if self.truth and self.protocols else {}
         measures: dict[str, Any] = {
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
+            **self._probed(method, points, poses),
             **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
             **(self._poses(poses) if method in _WITH_POSES else {}),
-            **self._probed(method, points, poses),
         }
         churn = self._churn(method)
         return measures | ({"churn": churn} if churn else {}), errors
@@ -184,6 +202,7 @@ class _Judge:
         hits = accuracy.hungarian_accuracy(*truth.split(points), nme.protocols_for(truth.points.shape[1])[0].normaliser)
         return {
             "nme": {name: result.to_json() for name, result in errors.items()},
+            "images": extremes.by_error(self.index, truth.test, headline),
             "nme_by_yaw": {
                 "protocol": headline.protocol,
                 "normaliser": headline.normaliser,
@@ -220,6 +239,7 @@ class _Judge:
             "calinski_harabasz": apart.calinski_harabasz,
             "clusters": len(np.unique(labels[found])),
             "consistency": moves.to_json(),
+            "images": extremes.by_consistency(self.index, points, probe, SIDE),
         }
 
     def _churn(self, method: str) -> list[float]:

@@ -10,7 +10,10 @@ has two poses at the same distance up to rounding may get the other one here.
 """
 
 import io
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -96,7 +99,21 @@ def _onnx(detector: LandmarkDetector) -> bytes:
             "ONNX needs onnx and onnxscript, which are not installed: pip install 'uldscale[export]'"
         ) from None
     names: Sequence[str] = list(detector.network.aggregator.taps)
-    program = torch.onnx.export(_program(detector), input_names=names, output_names=OUTPUTS, dynamo=True, verbose=False)
+    with _quiet():
+        program = torch.onnx.export(
+            _program(detector), input_names=names, output_names=OUTPUTS, dynamo=True, verbose=False
+        )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of packages and constants that concern nobody here; its errors are exceptions."""
+    try:
+        logging.disable(logging.WARNING)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

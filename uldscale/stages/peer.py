@@ -21,9 +21,14 @@ from uldscale.data.sources import read_text
 from uldscale.errors import DataError
 from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
+from uldscale.runtime.screen import warn
 from uldscale.stages.evaluate import METHODS
 from uldscale.stages.locate import PREDICTIONS
 
+LARGEST_UNIT = 1.5
+"""Unit coordinates beyond are no places in a crop."""
+PIXELS = 0.25
+"""Share of such coordinates from which on they are pixels."""
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -58,6 +63,8 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
     points = np.array([[point or (np.nan, np.nan) for point in peer.images[id]] for id in ids], np.float32)
     if peer.unit == "pixels":
         points = _in_crop(points, index)
+    else:
+        _require_unit(path, points)
     poses = np.array([peer.poses.get(id, 0) for id in ids], np.int64)
     Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
     return peer.name
@@ -81,6 +88,17 @@ def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
         raise DataError(
             f"{path}: image {place!r} has {counts[place]} landmarks, wanted {wanted or 'at least 1'} as in all"
         )
+
+
+def _require_unit(path: str, points: NDArray[np.float32]) -> None:
+    """A few landmarks outside of the crop may be mistakes, many are pixels."""
+    found = np.abs(points[np.isfinite(points)])
+    share = float((found > LARGEST_UNIT).mean()) if len(found) else 0.0
+    said = f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but {share:.1%} of them are beyond {LARGEST_UNIT:g}"
+    if share >= PIXELS:
+        raise DataError(f"{said}, the largest is {found.max():g}; set unit to 'pixels' if they are pixels of the image")
+    if share:
+        warn(said)
 
 
 def _in_crop(points: NDArray[np.float32], index: ImageIndex) -> NDArray[np.float32]:

@@ -60,13 +60,21 @@ def pictures(records: Sequence[Record]) -> Iterator[Picture]:
 def _listed(place: str) -> list[Record]:
     if os.path.isdir(place):
         return sources.from_folder(place)
-    if place.startswith(("http://", "https://")):
+    if place.startswith(("http://", "https://")) or not inputs.may_be_opened(place):
+        # Whatever is wrong with it is said when its turn comes.
         return [_record(urlsplit(place).path, place)]
-    if files.exists(place):
+    if _is_there(place):
         return [_record(place, place)] if _is_file(place) else sources.from_folder(place)
     if any(letter in place for letter in "*?["):
         return sources.from_glob(place)
     raise DataError(f"image {place!r} is not there; give image or video files, folders of images, patterns or URLs")
+
+
+def _is_there(place: str) -> bool:
+    try:
+        return files.exists(place)
+    except (OSError, ImportError, ValueError) as error:
+        raise DataError(f"image {place!r} cannot be looked for: {error}") from None
 
 
 def _is_file(place: str) -> bool:

@@ -13,7 +13,7 @@ import typer
 from uldscale import files
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
-from uldscale.data.sources import Box
+from uldscale.data.sources import Box, numbered
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, IncompleteError, first_of
 from uldscale.evaluation.plots import overlay as draw
@@ -40,8 +40,8 @@ def predict(
     """Find landmarks on images, videos and folders of images, on a GPU if there is one; print them or write them to `output`.
 
     `format` is one of `formats.FORMATS`; `overlay` a folder for pictures with landmarks; `boxes` a file with the object's box in each
-    image, by the ids of `pictures`. Without it an image is the object, cut out as those of the training were. `backbone` is where the
-    diffusion model is now.
+    image, or those of several, by the ids of `pictures`; the second object of an image has "#2" in its id, and so on. Without
+    it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now.
 
     What cannot be used is named, and the next one goes on; at the end it raises IncompleteError. Raises DataError when an image is not
     there, two have one id, or a place cannot be written.
@@ -71,14 +71,13 @@ class _Search:
         self._detector, self._region, self._overlay = detector, region, overlay
 
     def look(self, chunk: list[Picture]) -> None:
-        seen = [(picture, picture.pixels, box) for picture in chunk if (box := self._box(picture)) is not None]
-        pixels, boxes = [each for _, each, _ in seen if each is not None], [box for *_, box in seen]
+        seen = [object for picture in chunk for object in self._objects(picture)]
         if not seen:
             return
-        found = self._detector(pixels, boxes)
-        for row, (picture, image, box) in enumerate(zip((picture for picture, *_ in seen), pixels, boxes, strict=True)):
+        found = self._detector([image for _, _, image, _ in seen], [box for *_, box in seen])
+        for row, (picture, id, image, box) in enumerate(seen):
             each = Found(
-                id=picture.record.id, name=picture.name, uri=picture.record.uri, size=(image.shape[1], image.shape[0]), box=box,
+                id=id, name=picture.name, uri=picture.record.uri, size=(image.shape[1], image.shape[0]), box=box,
                 points=np.round(found.points[row].astype(np.float64), 2), scores=np.round(found.scores[row].astype(np.float64), 4),
                 pose=int(found.poses[row]),
             )  # fmt: skip
@@ -86,15 +85,16 @@ class _Search:
             if self._overlay:
                 self._draw(self._overlay, each, image)
 
-    def _box(self, picture: Picture) -> Box | None:
-        """Where to look; None, and a word about it, where nothing can be found."""
+    def _objects(self, picture: Picture) -> list[tuple[Picture, str, Pixels, Box]]:
+        """(picture, id, its pixels, where to look) of each object; none, and a word about it, where nothing can be found."""
         try:
             if picture.pixels is None:
                 raise BrokenImage(picture.reason)
-            return self._region(picture.record, picture.pixels)
+            boxes = self._region(picture.record, picture.pixels)
         except BrokenImage as problem:
             self._miss(picture.record.uri, problem.reason)
-            return None
+            return []
+        return [(picture, numbered(picture.record.id, i), picture.pixels, box) for i, box in enumerate(boxes)]
 
     def _draw(self, folder: str, found: Found, image: Pixels) -> None:
         try:
@@ -118,7 +118,9 @@ def _region(boxes: str | None, detector: LandmarkDetector) -> Provider:
     """Where the object is: the crop shows as much around it as the crops of the training did."""
     if boxes is None:
         return make_provider(RoiConfig())
-    return make_provider(RoiConfig(provider="file", file=boxes, margin=margin_of(detector.config.border)))
+    return make_provider(
+        RoiConfig(provider="file", file=boxes, objects="all", margin=margin_of(detector.config.border))
+    )
 
 
 def _require_places(format: str, output: str | None, overlay: str | None) -> None:

@@ -1,216 +1,214 @@
-"""The verb `report`: report.html, one file with the numbers and pictures of a run, and the table on the terminal."""
+"""The verb `report`: report.html, one file with the verdict, the numbers and the pictures of a run."""
 
-import base64
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files as resources
-from itertools import pairwise
 from typing import Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from uldscale import files
 from uldscale.data.index import ImageIndex
 from uldscale.errors import IncompleteError
-from uldscale.evaluation import bars, plots
-from uldscale.evaluation.clusters import YAW_RANGES
+from uldscale.evaluation import placement, plots
 from uldscale.runs import RunFolder
 from uldscale.runtime.progress import Progress
-from uldscale.stages.evaluate import landmarks_of
-from uldscale.stages.tables import compared, measured, measures, protocols, rows, title_of
+from uldscale.stages import charts, provenance
+from uldscale.stages.evaluate import METHODS, landmarks_of
+from uldscale.stages.tables import by_protocol, measured, measures, title_of
+from uldscale.stages.tiles import Album, Tile
+from uldscale.stages.verdict import judged, surety, verdict
 from uldscale.training.schedule import Stage
+from uldscale.training.symptoms import spread
 
-SHOWN_IMAGES = 24
-"""Test images in each picture of landmarks."""
+SHOWN_IMAGES, OTHER_IMAGES = 24, 6
+"""Images on which the landmarks of the run's method are shown, and those of the others."""
+MEAN_IMAGES = 48
+"""Images of the mean one."""
+PATCHES = 5
+"""Examples of a landmark's surroundings."""
 POSE_IMAGES = 10
-"""Images in each row of the picture of poses."""
+"""Images of a pose."""
+QUARANTINED = 50
+"""Images that a page names; quarantined.json has them all."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    caption: str
-    kind: str
-    content: str
-    """Base64."""
+class Landmark:
+    """What a page says of one landmark."""
+
+    name: str
+    colour: str
+    found: str
+    surety: str
+    consistency: float | None
+    """Pixels of a crop of 128."""
+    patches: str
+    """JPEG, base64; empty for a landmark that is never found."""
 
 
 @dataclass(frozen=True)
-class Section:
-    title: str
-    note: str
-    figures: list[Figure]
+class Pose:
+    number: int
+    count: int
+    strip: str
+    yaws: str
+    """SVG, empty without yaw."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The parts of a report that show one method of a run."""
+
+    index: ImageIndex
+    run: RunFolder
+    result: dict[str, Any]
+    method: str
+    points: NDArray[np.float32]
+    """(N, K, 2) by row."""
+    album: Album
+
+    def landmarks(self) -> list[Landmark]:
+        """Each with its surroundings on some images."""
+        rows = self.index.judged()
+        shares = placement.shares_found(self.points[rows])
+        calm = self.result["methods"][self.method].get("consistency", {}).get("per_landmark_px", [None] * len(shares))
+        return [
+            Landmark(
+                self.album.names[number],
+                self.album.hexes[number],
+                f"{round(share * len(rows)):,} of {len(rows):,} {judged(self.result)} ({share:.0%})".replace("%", " %"),
+                surety(share, calm[number]),
+                calm[number],
+                self._patches(number),
+            )
+            for number, share in enumerate(shares)
+        ]
+
+    def mean(self) -> Tile:
+        """The mean image, with the median places of landmarks on all images."""
+        rows = self.index.judged()
+        known = self.points[rows]
+        never = np.isnan(known).all(0)
+        places = np.where(never, np.nan, np.nanmedian(np.where(never, 0, known), axis=0))
+        return self.album.mean(spread(rows, MEAN_IMAGES), places)
+
+    def shown(self) -> list[Tile]:
+        """Images all over the set."""
+        return [self.album.tile(int(row), self.points[row]) for row in shown_rows(self.index, SHOWN_IMAGES)]
+
+    def ends(self) -> dict[str, list[Tile]]:
+        """Best and worst images by their measure; none where there is nothing to measure."""
+        images = self.result["methods"][self.method].get("images", {})
+        return {end: [self._measured(image) for image in images.get(end, [])] for end in ("best", "worst")}
+
+    def others(self) -> dict[str, list[Tile]]:
+        """A few images of each other method, by title."""
+        found = {}
+        for method in self.result["methods"]:
+            if method != self.method:
+                points = landmarks_of(self.index, self.run, method)[0]
+                album = self.album.of([str(number) for number in range(points.shape[1])])
+                rows = shown_rows(self.index, OTHER_IMAGES)
+                found[title_of(method)] = [album.tile(int(row), points[row]) for row in rows]
+        return found
+
+    def poses(self) -> list[Pose]:
+        """Pose clusters of D-ULD++ on the images that methods are judged on."""
+        if Stage.D_ULD_PP.value not in self.result["methods"]:
+            return []
+        pool, (_, poses) = self.index.judged(), landmarks_of(self.index, self.run, Stage.D_ULD_PP.value)
+        groups = [pool[poses[pool] == pose] for pose in range(int(poses[pool].max()) + 1)]
+        known = np.isfinite(self.index.yaw(pool)).any()
+        return [
+            Pose(
+                number,
+                len(group),
+                self.album.strip(group[:POSE_IMAGES], columns=5),
+                plots.yaws(self.index.yaw(group)) if known else "",
+            )
+            for number, group in enumerate(groups)
+        ]
+
+    def _patches(self, landmark: int) -> str:
+        rows = shown_rows(self.index, SHOWN_IMAGES)
+        rows = spread(rows[np.isfinite(self.points[rows, landmark]).all(-1)], PATCHES)
+        return self.album.patches(rows.tolist(), self.points[rows, landmark], landmark)
+
+    def _measured(self, image: dict[str, Any]) -> Tile:
+        (row,) = self.index.rows_of([image["id"]])
+        return self.album.tile(int(row), self.points[row], f"{image['value']:.2f}")
 
 
 def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str:
     """Write report.html from result.json, metrics.jsonl and the predictions; returns its path. `size`: pixels of the crop.
 
-    Raises IncompleteError when nothing is evaluated yet.
+    Raises IncompleteError when nothing is evaluated yet, or by a version that kept less of it.
     """
     if not files.exists(run.result):
         raise IncompleteError(f"{run.root} has no result.json yet; `uldscale evaluate` the same job first")
     result = files.read_json(run.result)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        resources("uldscale.stages").joinpath("report.html").read_text("utf-8")
-    )
-    page = template.render(
-        name=name,
-        dataset=result["dataset"],
-        protocols=protocols(result),
-        without_normaliser=result["without_normaliser"],
-        rows=rows(result),
-        measures=list(measures(result).values()),
-        compared=compared(result),
-        measured=measured(result),
-        sections=_sections(index, size, run, result),
-        quarantined=index.quarantined(),
-        seconds=result["seconds"],
-    )
-    files.write_bytes(run.report, page.encode())
+    if "made" not in result:
+        raise IncompleteError(f"{run.result} is of an earlier version; `uldscale evaluate` the same job again")
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(resources("uldscale.stages").joinpath("report.html").read_text("utf-8"))
+    files.write_bytes(run.report, template.render(**_context(index, size, run, name, result)).encode())
     return run.report
 
 
-def _sections(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> list[Section]:
-    makers = [partial(_landmarks, index, size, run, result)]
-    if Stage.D_ULD_PP.value in result["methods"]:
-        makers.append(partial(_poses, index, size, run, result))
-    if protocols(result):
-        makers += [partial(make, result) for make in (_ced, _by_yaw, _accuracy)]
-    makers += [partial(_labels, run, result), partial(_losses, run)]
-    sections = []
+def _context(index: ImageIndex, size: int, run: RunFolder, name: str, result: dict[str, Any]) -> dict[str, Any]:
+    own = [method for method in result["methods"] if method in METHODS] or list(result["methods"])
+    points = landmarks_of(index, run, own[-1])[0]
+    page = Page(index, run, result, own[-1], points, Album(index, size, _names(run, points.shape[1])))
+    makers: dict[str, Callable[[], Any]] = {
+        "landmarks": page.landmarks,
+        "mean": page.mean,
+        "ends": page.ends,
+        "shown": page.shown,
+        "others": page.others,
+        "poses": page.poses,
+        "pose_charts": partial(charts.pose_charts, run, result),
+        "sections": partial(charts.sections, run, result),
+    }
     with Progress("report", len(makers), run.progress) as progress:
-        for make in makers:
-            sections.append(make())
-            progress.advance()
-    return [section for section in sections if section.figures]
+        parts = {}
+        for part, make in makers.items():
+            parts[part] = make()
+            progress.advance(1, part)
+    return {
+        **parts,
+        "name": name,
+        "size": size,
+        "result": result,
+        "dataset": result["dataset"],
+        "judged": judged(result),
+        "title": title_of(page.method),
+        "verdict": verdict(result, page.method, points.shape[1]),
+        "ranked_by": result["methods"][page.method].get("images", {}).get("measure"),
+        "protocols": by_protocol(result),
+        "measures": measures(result),
+        "measured": measured(result),
+        "settings": provenance.settings(run, result),
+        "costs": provenance.costs(run, result),
+        "quarantined": index.quarantined(),
+        "quarantined_named": QUARANTINED,
+    }
 
 
-def _landmarks(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> Section:
-    chosen = shown_rows(index)
-    images = _faces(index, chosen, size)
-    found = {method: landmarks_of(index, run, method)[0][chosen] * size for method in result["methods"]}
-    return Section(
-        "Landmarks on test images",
-        "The same colour is the same landmark on every image; a missing one is not drawn.",
-        [_photograph(title_of(method), plots.landmarks(images, points)) for method, points in found.items()],
-    )
-
-
-def shown_rows(index: ImageIndex) -> NDArray[np.int64]:
-    """The images of the pictures: spread over yaw where yaw is known, else over the index; always the same for an index."""
+def shown_rows(index: ImageIndex, count: int) -> NDArray[np.int64]:
+    """So many images for pictures: spread over yaw where yaw is known, else over the index; always the same for an index."""
     pool = index.judged()
     yaw = index.yaw(pool)
     ordered = pool[np.argsort(yaw, kind="stable")] if np.isfinite(yaw).all() else pool
-    chosen: NDArray[np.int64] = ordered[
-        np.linspace(0, len(ordered) - 1, min(SHOWN_IMAGES, len(ordered))).round().astype(int)
-    ]
-    return chosen
+    return spread(ordered, count)
 
 
-def _poses(index: ImageIndex, size: int, run: RunFolder, result: dict[str, Any]) -> Section:
-    note = "Each row is one pose cluster of D-ULD++: images whose landmark heatmaps have similar codes."
-    figures = [_pose_rows(index, size, run)]
-    agreements = {title_of(name): method["poses"] for name, method in result["methods"].items() if "poses" in method}
-    if agreements:
-        shares = {name: agreement["accuracy"] for name, agreement in agreements.items()}
-        picture = bars.grouped(_ranges(), shares, "yaw", "share")
-        figures.append(_figure("share of images in poses of their own range", picture))
-    rounds = [event for event in run.rounds(Stage.D_ULD_PP) if "pose_purity" in event]
-    if rounds:
-        lines = dict(zip(_ranges(), zip(*(event["pose_accuracy"] for event in rounds), strict=True), strict=True))
-        lines["all (purity)"] = tuple(event["pose_purity"] for event in rounds)
-        picture = plots.curves([event["round"] for event in rounds], lines, "round of labels", "share")
-        figures.append(_figure("the same of training images, by round of labels", picture))
-    return Section("Pose clusters", note, figures)
-
-
-def _ranges() -> list[str]:
-    return [f"{low:.0f}° to {high:.0f}°" for low, high in pairwise(YAW_RANGES)]
-
-
-def _labels(run: RunFolder, result: dict[str, Any]) -> Section:
-    """How labels settle."""
-    churn = {title_of(name): method["churn"] for name, method in result["methods"].items() if "churn" in method}
-    note = (
-        "Share of pseudo-labels that changed from one round to the next; those of Mallis(D) are numbered anew in each."
-    )
-    if not churn:
-        return Section("Label churn", note, [])
-    longest = max(len(values) for values in churn.values())
-    lines = {name: [*values, *[None] * (longest - len(values))] for name, values in churn.items()}
-    picture = plots.curves(range(1, longest + 1), lines, "round of the stage", "share")
-    return Section("Label churn", note, [_figure("by round", picture)])
-
-
-def _losses(run: RunFolder) -> Section:
-    curves = plots.loss_curves([event for event in run.read_metrics() if event["event"] == "step"])
-    return Section("Losses", "One panel a stage.", [_figure("losses by step", curves)])
-
-
-def _pose_rows(index: ImageIndex, size: int, run: RunFolder) -> Figure:
-    _, poses = landmarks_of(index, run, Stage.D_ULD_PP.value)
-    pool = index.judged()
-    by_pose = [pool[poses[pool] == pose] for pose in range(int(poses.max()) + 1)]
-    images = [_faces(index, group[:POSE_IMAGES], size) for group in by_pose]
-    yaws = [index.yaw(group) for group in by_pose] if np.isfinite(index.yaw(pool)).all() else None
-    picture = plots.pose_rows(images, [len(group) for group in by_pose], yaws)
-    return _photograph("pose clusters on test images", picture)
-
-
-def _faces(index: ImageIndex, rows: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    faces = [index.load(int(row), size) for row in rows]
-    return np.stack(faces) if faces else np.zeros((0, size, size, 3), np.uint8)
-
-
-def _ced(result: dict[str, Any]) -> Section:
-    figures = []
-    for protocol in protocols(result):
-        curves = [
-            {title_of(name): method["nme"][protocol][f"{direction}_ced"] for name, method in result["methods"].items()}
-            for direction in ("forward", "backward")
-        ]
-        figures.append(_figure(protocol, plots.ced(*curves)))
-    return Section("Cumulative error", "The mean error of the n easiest points, over n (the field's CED).", figures)
-
-
-def _by_yaw(result: dict[str, Any]) -> Section:
-    """Bars of errors; empty without yaw."""
-    parts = {title_of(name): method["nme_by_yaw"]["bins"] for name, method in result["methods"].items()}
-    protocol = next(iter(result["methods"].values()))["nme_by_yaw"]["protocol"]
-    ranges = [f"{part['low']:.0f}° to {part['high']:.0f}°" for part in next(iter(parts.values()))]
-    figures = []
-    for direction in ("forward", "backward") if ranges else ():
-        errors = {name: [part[direction] for part in found] for name, found in parts.items()}
-        bars_of_all = bars.grouped(ranges, errors, "yaw, either way", f"{direction} NME, %")
-        figures.append(_figure(f"{protocol}, {direction}", bars_of_all))
-    return Section(
-        "Error by yaw", "One regressor for all images; its errors, averaged by how far the object is turned.", figures
-    )
-
-
-def _accuracy(result: dict[str, Any]) -> Section:
-    """Bars of raw landmarks against annotated points."""
-    shares = {title_of(name): method["accuracy"]["per_point"] for name, method in result["methods"].items()}
-    rule = next(iter(result["methods"].values()))["accuracy"]
-    points = [str(number) for number in range(len(next(iter(shares.values()))))]
-    note = (
-        "Raw landmarks without any regressor: share of test images in which the landmark that was matched to an annotated point "
-        f"on training images lies within {rule['threshold']:g} of {rule['normaliser']} from it."
-    )
-    return Section(
-        "Raw accuracy", note, [_figure("by annotated point", bars.grouped(points, shares, "point", "share"))]
-    )
-
-
-def _figure(caption: str, png: bytes) -> Figure:
-    return Figure(caption, "png", base64.b64encode(png).decode())
-
-
-def _photograph(caption: str, png: bytes) -> Figure:
-    """Pictures of images are a tenth of the size as JPEG."""
-    sink = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(sink, "JPEG", quality=85)
-    return Figure(caption, "jpeg", base64.b64encode(sink.getvalue()).decode())
+def _names(run: RunFolder, count: int) -> list[str]:
+    """Of the landmarks, as the model folder has them; else their numbers."""
+    path = files.join(run.model, "config.json")
+    given = files.read_json(path).get("names") if files.exists(path) else None
+    return list(given) if given and len(given) == count else [str(number) for number in range(count)]

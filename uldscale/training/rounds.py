@@ -22,7 +22,7 @@ from uldscale.runtime import telemetry
 from uldscale.runtime.ranks import barrier, rank, world_size
 from uldscale.store.reader import FeatureReader
 from uldscale.store.sampling import share
-from uldscale.training import checkpoints
+from uldscale.training import checkpoints, symptoms, warnings
 from uldscale.training.anchors import find_anchors
 from uldscale.training.described import Described
 from uldscale.training.description import Keypoints, describe
@@ -144,12 +144,23 @@ class Rounds:
         labels.commit(figures)
         in_use = {position.round for position in checkpoints.all_of(self.run.checkpoints)}
         prune(self.run.labels, self.config.keep_rounds, in_use)
+        self._warn(begun, labels, figures)
         seconds = time.monotonic() - start
         self.run.log(event="relabel", stage=stage.value, round=begun.number, seconds=round(seconds, 3), **figures)
         telemetry.record("uldscale_relabel_seconds", seconds, stage=stage.value)
         for name, metric in _SERIES.items():
             if name in figures:
                 telemetry.record(metric, figures[name], stage=stage.value)
+
+    def _warn(self, begun: Begun, labels: Labels, figures: dict[str, Any]) -> None:
+        """Of a round that follows another: the first is of a network without labels, and segments are no landmarks."""
+        if begun.before is None or CLUSTERING[begun.stage] is Clustering.OVER_SEGMENTED:
+            return
+        own = [event for event in self.run.rounds(begun.stage.value) if event["round"] < begun.number] + [figures]
+        first = own if begun.stage is Stage.D_ULD else self.run.rounds(Stage.D_ULD.value)
+        warnings.tell(self.run, "labels", symptoms.of_churn(begun.stage.value, first, own), shown=self.journal.shown)
+        points = labels.points(symptoms.spread(self.rows))
+        warnings.tell(self.run, "landmarks", symptoms.of_places(points, self.border), shown=self.journal.shown)
 
     def _pose_figures(self, poses: NDArray[np.int64]) -> dict[str, Any]:
         """How far poses agree with yaw (paper, Figure 7); nothing where no yaw is known."""

@@ -10,8 +10,6 @@ Every stage starts from the weights and labels of its parent:
 Steps count optimizer steps of one global batch, whatever the number of workers; an epoch is as many as the training images fill.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -19,26 +17,12 @@ from pydantic import Field, model_validator
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
 from uldscale.losses.config import LossConfig
-from uldscale.models.keypoints import KeypointConfig
+from uldscale.models.keypoints import KeypointConfig, most_keypoints
 from uldscale.models.network import NetworkConfig, Part
 from uldscale.runtime.engine import EngineConfig, Rate
+from uldscale.training.stages import Length, Stage, StageConfig
 
-
-class Stage(StrEnum):
-    """The stages in the order in which they run, unless `TrainConfig.stages` has another."""
-
-    BOOTSTRAP = "bootstrap"
-    D_ULD = "d_uld"
-    POSE_PROXY = "d_uld_pose_proxy"
-    D_ULD_PP = "d_uld_pp"
-    FULL_VAE = "full_vae"
-    """Two-stage clustering with the whole VAE and its ELBO (paper, Table 2)."""
-    MALLIS_D = "mallis_d"
-    """Mallis et al. (paper reference 32) on diffusion features: labels of M clusters, landmarks of K (paper, Table 1). Their first
-    stage; the numbers that they publish come from a second one with a heatmap for each landmark.
-    """
-    CONTROL = "control"
-    """D-ULD that goes on: what D-ULD++ is to be compared with, when it has as many steps as pose proxy and D-ULD++ together."""
+__all__ = ["Length", "LossConfig", "Stage", "StageConfig", "TrainConfig"]
 
 
 _PARENT: dict[Stage, Stage] = {
@@ -68,51 +52,6 @@ _TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.MALLIS_D: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.CONTROL: frozenset({"aggregator", "detector", "descriptor"}),
 }
-
-
-class StageConfig(Settings):
-    """Length and learning rate of one stage."""
-
-    steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
-    """Length in passes over the training images, in the place of `steps`."""
-    learning_rate: float = Field(gt=0)
-    relabel_every: int | None = Field(default=None, ge=1)
-    """Steps between two rounds of pseudo-labels; None, for bootstrap and pose proxy only: none is made before the stage's end."""
-    relabel_epochs: float | None = Field(default=None, gt=0)
-    """The same in passes over the training images."""
-
-    @model_validator(mode="after")
-    def _said_once(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            got = "both" if self.steps else "neither"
-            raise ValueError(f"wanted either steps or epochs, got {got}; null takes one out")
-        if self.relabel_every is not None and self.relabel_epochs is not None:
-            raise ValueError("relabel_every and relabel_epochs say the same thing; give one of them")
-        return self
-
-    @property
-    def relabelled(self) -> bool:
-        """Whether rounds of labels are made before the stage's end."""
-        return self.relabel_every is not None or self.relabel_epochs is not None
-
-    def in_steps(self, epoch: float) -> "StageConfig":
-        """The same in steps, of which an epoch has so many."""
-        steps, every = self.steps, self.relabel_every
-        if self.epochs is not None:
-            steps = max(1, round(self.epochs * epoch))
-        if self.relabel_epochs is not None:
-            every = max(1, round(self.relabel_epochs * epoch))
-        return StageConfig(steps=steps, learning_rate=self.learning_rate, relabel_every=every)
-
-
-@dataclass(frozen=True)
-class Length:
-    """Of a stage, in steps."""
-
-    steps: int
-    learning_rate: float
-    relabel_every: int | None
 
 
 class TrainConfig(Settings):
@@ -158,6 +97,18 @@ class TrainConfig(Settings):
     def _first_step(self) -> Self:
         if self.two_steps and self.full_vae is None:
             raise ValueError("train.two_steps needs train.full_vae: its steps and learning rate")
+        return self
+
+    @model_validator(mode="after")
+    def _found_on_one_image(self) -> Self:
+        """Each landmark of an image is another keypoint of it, at first."""
+        most = most_keypoints(self.keypoints, self.network.grid)
+        if self.clusters.landmarks > most:
+            raise ValueError(
+                f"train.clusters.landmarks={self.clusters.landmarks} is more than the {most} keypoints that an image has at most "
+                f"(train.keypoints.maximum={self.keypoints.maximum}, train.keypoints.radius={self.keypoints.radius} on train.network."
+                f"grid={self.network.grid}); lower it"
+            )
         return self
 
     @model_validator(mode="after")
