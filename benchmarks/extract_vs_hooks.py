@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from uldscale.data.faces3d import render
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.diffusion import codec as codecs
-from uldscale.diffusion import noising, taps
+from uldscale.diffusion import noising
 from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.diffusion.codec import CodecConfig
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
@@ -55,7 +55,7 @@ ENVIRONMENT = environment.of_worker(os.cpu_count() or 1, gpus=0)
 
 def plain(backbone: Backbone, images: Images, ids: list[str]) -> dict[str, list[Tensor]]:
     """Features by tap, one entry an image and timestep, as short scripts get them."""
-    kept: dict[str, list[Tensor]] = {name: [] for name in taps.select(backbone.unet, "all")}
+    kept: dict[str, list[Tensor]] = {name: [] for name in backbone.tap_names}
 
     def keep(module: nn.Module, inputs: object, output: Tensor, *, name: str) -> None:
         kept[name].append(output[0].clone())
@@ -87,7 +87,7 @@ def bare(extractor: Extractor, images: Images) -> None:
         for _ in range(-(-len(images) // batch)):
             backbone.latents(pixels)
         for _ in range(-(-len(images) * len(TIMESTEPS) // batch)):
-            taps.read(backbone.unet, extractor.taps, latents, at, backbone.condition(batch, images.shape[1]))
+            backbone.maps(extractor.taps, latents, at)
 
 
 def whole(folder: Path, config: ExtractConfig, index: ImageIndex, size: int) -> ShardWorker:
@@ -97,7 +97,7 @@ def whole(folder: Path, config: ExtractConfig, index: ImageIndex, size: int) -> 
     outline = Backbone.outline(config.features.backbone)
     spec = store_spec(config, outline, size, num_rows=len(index), index=index.fingerprint())
     store = FeatureStore.open_or_create(root, spec)
-    native = taps.describe(outline.unet, Extractor(outline, config.features).taps, size // outline.pixels_per_cell)
+    native = outline.describe(Extractor(outline, config.features).taps, size)
     random = np.random.default_rng(0)
     samples = {tap.name: random.normal(size=(2000, tap.channels)).astype(np.float32) for tap in native}
     store.write_codec(codecs.fit_all(samples, config.features.codec.channels))

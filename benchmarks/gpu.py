@@ -80,7 +80,7 @@ def part(command: list[str], limit: float) -> dict[str, Any]:
 
 def locate(run: RunFolder, device: str) -> dict[str, Any]:
     """Images a second whose landmarks are found on features in memory."""
-    detector = LandmarkDetector.load(run.method("d_uld_pp"), device)
+    detector = LandmarkDetector.from_pretrained(run.method("d_uld_pp"), device=device)
     settings = Job.model_validate(read_yaml(run.config))
     reader = FeatureReader(FeatureStore.open(settings.extract.store.root or run.store))
     rows = np.arange(64)

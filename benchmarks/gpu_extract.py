@@ -28,7 +28,7 @@ from extract_vs_hooks import photographs, whole
 from torch import Tensor, nn
 
 from uldscale.data.index import DataConfig, ImageIndex
-from uldscale.diffusion import cost, noising, taps
+from uldscale.diffusion import cost, noising
 from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.models.views import ViewConfig
@@ -47,7 +47,7 @@ def plain(backbone: Backbone, images: Tensor, timesteps: tuple[int, ...], batch:
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
         kept.append(output.half().cpu())
 
-    names = taps.select(backbone.unet, "all")
+    names = backbone.tap_names
     hooks = [backbone.unet.get_submodule(f"{name}.conv2").register_forward_hook(keep) for name in names]
     with torch.inference_mode():
         for part in images.split(batch):
@@ -106,7 +106,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     batched = Backbone.load(features.backbone, "cuda")
     single = Backbone.load(features.backbone, "cuda")
     single.unet.to(memory_format=torch.contiguous_format)
-    taps.compile_blocks(batched.unet, taps.select(batched.unet, "all"))
+    batched.compile(batched.tap_names)
     crops = np.stack([index.load(row, given.size) for row in range(PLAIN_IMAGES)])
     images = torch.from_numpy(crops).cuda().permute(0, 3, 1, 2).float() / 127.5 - 1
     many = images.repeat(given.images // PLAIN_IMAGES, 1, 1, 1)

@@ -74,7 +74,7 @@ def main() -> None:
     options.add_argument("--images", type=int, default=200)
     given = options.parse_args()
     run = RunFolder(given.run)
-    index, detector = ImageIndex.read(run.index), LandmarkDetector.load(run.model)
+    index, detector = ImageIndex.read(run.index), LandmarkDetector.from_pretrained(run.model)
     size = detector.config.image_size
     truth = Truth.of(index)
     assert truth is not None, "the run has no annotated test images"

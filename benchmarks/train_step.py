@@ -32,7 +32,7 @@ from uldscale.stages.train import train
 from uldscale.store.features import FeatureStore
 from uldscale.training.batches import Batches
 from uldscale.training.objectives import Objective
-from uldscale.training.schedule import TRAINED_PARTS, Stage
+from uldscale.training.schedule import Stage
 
 LOGGED = 10
 """Steps of a measurement."""
@@ -51,7 +51,7 @@ def bare(job: Job, store: FeatureStore, index: ImageIndex, steps: int) -> list[f
     scales = {name: torch.from_numpy(each) for name, each in store.scales().items()}
     where = device(job.runtime.train.gpus)
     network = Network(scales, len(store.spec.timesteps), job.train.network).to(where)
-    network.trainable(TRAINED_PARTS[Stage.BOOTSTRAP])
+    network.trainable(job.train.trained(Stage.BOOTSTRAP))
     objective, weights = Objective(network, Stage.BOOTSTRAP, job.train.losses), list(network.parameters())
     optimizer = torch.optim.Adam([weight for weight in weights if weight.requires_grad], 1e-4, BETAS)
     source = Batches(

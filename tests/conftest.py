@@ -95,6 +95,30 @@ def small() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder in diffusers layout: two levels, four taps, random weights."""
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 24), down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"), mid_block_type=None, layers_per_block=1, cross_attention_dim=8, norm_num_groups=8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4, norm_num_groups=4, layers_per_block=1,
+    )  # fmt: skip
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    DDPMScheduler().save_pretrained(folder / "scheduler")
+    save_file({"prompt_embeds": torch.zeros(1, 1, 8)}, folder / "prompt_embeds.safetensors")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def content() -> Callable[[str], dict[str, bytes]]:
     """All files below a folder, but those that say who wrote a shard and when."""
 
@@ -103,3 +127,54 @@ def content() -> Callable[[str], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder of random weights on the diffusion model that ships with the package: three landmarks, two poses, crops of 64 px."""
+    import numpy as np
+    import torch
+
+    from uldscale.clustering.two_stage import Clusters
+    from uldscale.data.faces3d import render
+    from uldscale.detector import DetectorConfig, LandmarkDetector
+    from uldscale.diffusion import codec
+    from uldscale.diffusion.backbone import Backbone
+    from uldscale.diffusion.extractor import Extractor, FeatureConfig
+    from uldscale.models.network import Network, NetworkConfig
+
+    torch.manual_seed(0)
+    chosen = ["up_blocks.1.resnets.2", "up_blocks.2.resnets.2"]
+    features = FeatureConfig.model_validate(
+        {"timesteps": [50], "taps": chosen, "noise": "shared", "codec": {"channels": 8}}
+    )
+    backbone = Backbone.load(features.backbone)
+    extractor = Extractor(backbone, features)
+    crops = np.stack([render(seed, size=64).image for seed in range(2)])
+    known = codec.fit_all(extractor.sample(crops, ["a", "b"], 32), 8)
+    scales: dict[str, list[torch.Tensor]] = {}
+    for tap in extractor.tap_specs(64):
+        scales.setdefault(f"r{tap.side:02d}", []).append(torch.from_numpy(known[f"{tap.name}/scales"]))
+    shape = NetworkConfig.model_validate(
+        {
+            "grid": 16,
+            "aggregator": {"hidden": 8, "width": 12},
+            "heads": {"descriptor": 8},
+            "vae": {"latent": 6, "width": 4},
+        }
+    )
+    network = Network({name: torch.stack(each) for name, each in scales.items()}, 1, shape)
+    config = DetectorConfig.model_validate(
+        {
+            "features": features.model_dump(), "weight_hash": backbone.weight_hash, "image_size": 64, "network": shape.model_dump(),
+            "keypoints": {"visible": 0.001}, "border": 0.1,
+        }
+    )  # fmt: skip
+    maps = {name: torch.from_numpy(each) for name, each in extractor.encode(crops, ["a", "b"], known).items()}
+    with torch.no_grad():
+        outputs = network.eval()(maps)
+    cells = outputs.descriptors[0, :, [4, 8, 11], [4, 11, 6]].T
+    clusters = Clusters(cells.expand(2, -1, -1).numpy(), cells.numpy(), network.codes(outputs.logits).detach().numpy())
+    folder = str(tmp_path_factory.mktemp("untrained") / "model")
+    LandmarkDetector(config, network, known, clusters).save_pretrained(folder)
+    return folder

@@ -114,6 +114,48 @@ def test_another_run_of_the_same_name_is_refused(
     assert "data.size: the run has 128, this job wants 64" in capsys.readouterr().err
 
 
+def test_what_happens_to_images_of_a_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is computed they are indexed again; later the run goes on with those that it has."""
+    images(tmp_path / "images", 3)
+    settings = ["runtime.ray=false", "train.batch=100"]
+    run("index", job(tmp_path), *settings, monkeypatch=monkeypatch)
+    images(tmp_path / "images", 4)
+    assert run("run", job(tmp_path), *settings, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert "1 images are new since this run was indexed, such as 3" in said.err
+    assert "indexing again" in said.err
+    assert "index: 4 train and 0 test images" in said.out
+    run("index", job(tmp_path), *settings, monkeypatch=monkeypatch)
+    (tmp_path / "runs/x/methods").mkdir()
+    images(tmp_path / "images", 5)
+    capsys.readouterr()
+    assert run("run", job(tmp_path), *settings, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert "warning: 1 images are new since this run was indexed, such as 4" in said.err
+    assert "give the job another name" in said.err
+    assert said.err.splitlines()[-1].startswith("uldscale: 4 usable training images are fewer than train.batch = 100")
+
+
+def test_numbers_that_cannot_be_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(tmp_path / "images")
+    assert run("run", job(tmp_path), "train.clusters.landmarks=400", monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert "train.clusters.landmarks=400 is more than the 64 keypoints" in error[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_how_much_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    images(tmp_path / "images")
+    monkeypatch.setenv("ULDSCALE_LOG_LEVEL", "info")  # Set again at the end of the test.
+    assert run("--log-level", "warning", "index", job(tmp_path), "runtime.ray=false", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().err == ""
+    assert run("--log-level", "loud", "index", job(tmp_path), monkeypatch=monkeypatch) == 2
+
+
 def test_too_few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     images(tmp_path / "images")
     assert run("train", job(tmp_path), monkeypatch=monkeypatch) == 2

@@ -272,3 +272,11 @@ def test_publishing_a_method(run: RunFolder) -> None:
             "config.json": "config.json",
             "network.safetensors": "network.safetensors",
         }
+
+
+def test_names_of_landmarks_outlive_publishing(run: RunFolder) -> None:
+    files.write_json(files.join(run.method("d_uld_pp"), "config.json"), {"names": None, "border": 0.1})
+    run.publish("d_uld_pp")
+    files.write_json(files.join(run.model, "config.json"), {"names": ["nose", "chin"], "border": 0.2})
+    run.publish("d_uld_pp")
+    assert files.read_json(files.join(run.model, "config.json")) == {"names": ["nose", "chin"], "border": 0.1}

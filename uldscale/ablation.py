@@ -67,17 +67,22 @@ def spread(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def print_table(table: dict[str, Any]) -> None:
     """Print mean ± standard deviation of the numbers that the paper's tables show."""
-    shown = Table(title=f"mean ± standard deviation of {table['seeds']} seeds; NME in %, lower is better")
+    several = table["seeds"] > 1
+    what = f"mean ± standard deviation of {table['seeds']} seeds" if several else "one seed, so no spread"
+    shown = Table(title=f"{what}; NME in %, lower is better")
     measured = dict.fromkeys(name for numbers in table["methods"].values() for name in numbers)
     names = [name for name in measured if re.fullmatch(_SHOWN, name)]
     for heading in ("method", *(name.removeprefix("nme.").replace(".", " ") for name in names)):
         shown.add_column(heading, justify="left" if heading == "method" else "right")
     for method, numbers in table["methods"].items():
-        cells = (
-            f"{numbers[name]['mean']:.2f} ± {numbers[name]['std']:.2f}" if name in numbers else "" for name in names
-        )
+        cells = (_cell(numbers[name], several) if name in numbers else "" for name in names)
         shown.add_row(title_of(method), *cells)
     Console().print(shown)
+
+
+def _cell(summary: dict[str, Any], several: bool) -> str:
+    spread = f" ± {summary['std']:.2f}" if several else ""
+    return f"{summary['mean']:.2f}{spread}"
 
 
 def _numbers(measures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

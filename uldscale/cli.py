@@ -5,22 +5,27 @@ Heavy imports happen inside the verbs, so that `--help` answers at once.
 """
 
 import errno
+import logging
+import os
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from uldscale import __version__
 from uldscale.errors import UldscaleError, UserError
+from uldscale.model_verbs import export, predict
 from uldscale.runtime.environment import stop_spinning
+from uldscale.runtime.screen import LEVEL, screen
+from uldscale.verbs.commands import first_app, store_app
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-store_app = typer.Typer(help="Look after a feature store.", no_args_is_help=True)
+app.add_typer(first_app)
 app.add_typer(store_app, name="store")
 
 JobFile = Annotated[str, typer.Argument(help="YAML file of the run, such as jobs/faces68.yaml", metavar="JOB")]
@@ -38,8 +43,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar=LEVEL, help="how much is said on standard error; debug: by Ray and other libraries, too"),
+    ] = "info",
 ) -> None:
     """Discover object landmarks without annotations."""
+    os.environ[LEVEL] = log_level
+    logging.basicConfig(level=logging.DEBUG if log_level == "debug" else logging.WARNING)
 
 
 @app.command()
@@ -53,6 +64,7 @@ def demo(overrides: Overrides = None) -> None:
 @app.command()
 def run(job: JobFile, overrides: Overrides = None) -> None:
     """The whole pipeline of a job; running it again does what is missing."""
+    _reading(job)
     from uldscale.stages.tables import print_summary
 
     pipeline = _pipeline(job, overrides)
@@ -66,6 +78,7 @@ def ablation(
     seeds: Annotated[int, typer.Option(min=1, help="runs with the seeds 0, 1, …")] = 3,
 ) -> None:
     """The pipeline over several seeds on one feature store; mean and spread of every number."""
+    _reading(job)
     from uldscale.ablation import Ablation, print_table
     from uldscale.job import load_job
 
@@ -81,7 +94,9 @@ def sweep(
     landmarks: Annotated[list[int], typer.Option("--landmarks", "-k", min=2, help="numbers of landmarks K")] = [5, 10],  # noqa: B006
     poses: Annotated[list[int], typer.Option("--poses", "-q", min=1, help="numbers of poses Q")] = [3, 5],  # noqa: B006
 ) -> None:
-    """D-ULD++ with other numbers of landmarks and poses, on one feature store; a picture of forward and backward NME."""
+    """D-ULD++ with other numbers of landmarks and poses, on one feature store; a picture of forward and backward NME, or without
+    annotations of consistency."""
+    _reading(job)
     from uldscale.job import load_job
     from uldscale.sweep import Sweep
 
@@ -99,12 +114,14 @@ def index(job: JobFile, overrides: Overrides = None) -> None:
 @app.command()
 def extract(job: JobFile, overrides: Overrides = None) -> None:
     """Compute diffusion features into the feature store."""
+    _reading(job)
     _pipeline(job, overrides).extract()
 
 
 @app.command()
 def train(job: JobFile, overrides: Overrides = None) -> None:
     """Train all stages on the feature store."""
+    _reading(job)
     _pipeline(job, overrides).train()
 
 
@@ -129,47 +146,24 @@ def report(job: JobFile, overrides: Overrides = None) -> None:
     typer.echo(_pipeline(job, overrides).report())
 
 
-@app.command()
-def predict(
-    model: Annotated[str, typer.Argument(help="model/ folder of a finished run")],
-    images: Annotated[list[str], typer.Argument(help="image files or folders")],
-    json: Annotated[bool, typer.Option("--json", help="print landmarks as one JSON document")] = False,
-    overlay: Annotated[
-        str | None, typer.Option(help="folder for copies of the images with landmarks drawn on them")
-    ] = None,
-    boxes: Annotated[
-        str | None, typer.Option(help="JSON or CSV file with the object's box in each image, as for data.roi.file")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="folder or hub id of the diffusion model, if it has moved since training")
-    ] = None,
-) -> None:
-    """Find landmarks on images."""
-    from uldscale.stages.predict import predict as find
-
-    find(model, images, as_json=json, overlay=overlay, boxes=boxes, backbone=backbone)
+app.command()(predict)
+app.command()(export)
 
 
 @app.command()
 def plan(
     job: JobFile,
     overrides: Overrides = None,
-    gpu: Annotated[str, typer.Option(help="GPU to plan for, such as a100, h100, l4")] = "a100",
+    gpu: Annotated[
+        str, typer.Option(help="GPU to plan for, such as a100, l4 or rtx4090, or cpu: this machine")
+    ] = "a100",
 ) -> None:
     """Bytes, objects, FLOPs, GPU-hours and money of a job, before anyone asks for a GPU."""
     from uldscale.job import load_job
     from uldscale.stages.plan import print_plan
 
     settings = load_job(job, overrides or [])
-    print_plan(settings.data, settings.extract, settings.train, settings.runtime, gpu)
-
-
-@app.command()
-def status(run: Annotated[str, typer.Argument(help="run folder, such as runs/faces68")]) -> None:
-    """How far a run is, how fast, until when; reads files only."""
-    from uldscale.stages.status import print_status
-
-    print_status(run)
+    print_plan(settings.data, settings.extract, settings.train, settings.runtime, gpu, settings.root)
 
 
 @app.command()
@@ -182,25 +176,10 @@ def pretrain(job: JobFile, overrides: Overrides = None) -> None:
     train_model(load(PretrainConfig, job, overrides or []), job)
 
 
-@store_app.command("info")
-def store_info(store: Annotated[str, typer.Argument(help="feature store")]) -> None:
-    """What a store holds and what made it."""
-    from uldscale.stages.inspect_store import print_info
-
-    print_info(store)
-
-
-@store_app.command("verify")
-def store_verify(
-    store: Annotated[str, typer.Argument(help="feature store")],
-    repair: Annotated[
-        bool, typer.Option(help="drop the records of bad shards, so that the next run rewrites them")
-    ] = False,
-) -> None:
-    """Read every byte of a store and check it."""
-    from uldscale.stages.inspect_store import verify
-
-    verify(store, repair=repair)
+def _reading(job: str) -> None:
+    """A word at once: importing what computes takes seconds, on busy cores a minute."""
+    if os.path.isfile(job):
+        screen().say(f"reading {job}")
 
 
 def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ignore[name-defined]  # noqa: F821

@@ -21,7 +21,8 @@ from uldscale.errors import ConfigError, first_of
 class Settings(BaseModel):
     """Base of all settings: immutable, no unknown keys, no silent conversions between kinds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    # The string below a field is its description, which `uldscale explain` shows.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that change when any setting changes."""
@@ -100,7 +101,7 @@ def _kinds(model: type[Settings], key: Sequence[str]) -> set[Any]:
         return set()
     if len(key) == 1:
         return set(_types_in(field.annotation))
-    return set().union(*(_kinds(nested, key[1:]) for nested in _settings_in(field.annotation)))
+    return set().union(*(_kinds(nested, key[1:]) for nested in nested_in(field.annotation)))
 
 
 def _types_in(annotation: Any) -> Iterator[Any]:
@@ -127,14 +128,15 @@ def keys(model: type[Settings], prefix: str = "") -> Iterator[str]:
     """All dotted keys below a settings class."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        for nested in _settings_in(field.annotation):
+        for nested in nested_in(field.annotation):
             yield from keys(nested, f"{prefix}{name}.")
 
 
-def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+def nested_in(annotation: Any) -> Iterator[type[Settings]]:
+    """The settings classes that a field takes."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, Settings):
             yield annotation
         return
     for argument in typing.get_args(annotation):
-        yield from _settings_in(argument)
+        yield from nested_in(argument)

@@ -59,7 +59,8 @@ def write_bytes(path: str, content: bytes) -> None:
         filesystem.pipe_file(place, content)
         return
     os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
-    draft = f"{place}.{secrets.token_hex(4)}.draft"
+    # Not behind the name itself, which may be as long as the file system allows.
+    draft = os.path.join(os.path.dirname(place), f".{secrets.token_hex(8)}.draft")
     try:
         with open(draft, "wb") as file:
             file.write(content)

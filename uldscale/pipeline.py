@@ -8,17 +8,21 @@ from typing import Any
 from uldscale import files
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
+from uldscale.detector_card import write_card
 from uldscale.errors import DataError
 from uldscale.job import Job, identity_of
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
+from uldscale.runtime.screen import screen, warn
+from uldscale.stages.changes import copies, require_different, since_indexed
 from uldscale.stages.evaluate import evaluate
-from uldscale.stages.extract import extract, store_root
+from uldscale.stages.extract import extract, require_features, store_root
 from uldscale.stages.index import build_index, read_index
 from uldscale.stages.locate import locate
 from uldscale.stages.peer import adopt
-from uldscale.stages.train import require_trainable, train, warn_of_schedule
+from uldscale.stages.requirements import require_pixels, require_trainable
+from uldscale.stages.train import train, warn_of_schedule
 from uldscale.stages.truth import chosen_protocols
 from uldscale.stages.zero_shot import zero_shot
 from uldscale.store.features import FeatureStore
@@ -51,13 +55,15 @@ class Pipeline:
         join(self.job.runtime)
         with self.run.timed("index"):
             index = read_index(self.job.data, self.run.index)
-            if index is not None:
-                return index
-            with self.run.locked():
-                return build_index(self.job.data, self.run.index, self.job.runtime)
+            if index is None:
+                with self.run.locked():
+                    index = build_index(self.job.data, self.run.index, self.job.runtime)
+            self.run.write_environment(conventions=index.conventions, roi=index.regions())
+            return index
 
     def extract(self) -> FeatureStore:
         """Images to the feature store."""
+        require_features(self.job.extract.features, self.job.data.size)
         index = self.index()
         with self.run.locked(), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
@@ -78,12 +84,14 @@ class Pipeline:
             self.run.publish(Stage.D_ULD_PP.value)
 
     def evaluate(self) -> dict[str, Any]:
-        """Detectors to result.json."""
+        """Detectors to result.json, whose numbers go into the card of the model, too."""
         index = self.index()
         # Beside a training, whose stages that are done can be judged.
         with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
             locate(index, self.store(), self.run, self.job.runtime, all_rows=self.job.evaluate.all_rows)
-        return evaluate(self.job.evaluate, index, self.run, self.job.name)
+        result = evaluate(self.job.evaluate, index, self.run, self.job.name)
+        write_card(self.run.model, result, Stage.D_ULD_PP.value)
+        return result
 
     def score(self, predictions: str) -> dict[str, Any]:
         """Landmarks of another method, in a file, to result.json; needs nothing but the index."""
@@ -95,7 +103,9 @@ class Pipeline:
         """All results to report.html; returns its path."""
         from uldscale.stages.report import write_report
 
-        return write_report(self.index(), self.job.data.size, self.run, self.job.name)
+        index = self.index()
+        with self.run.locked("evaluate.lock"):
+            return write_report(index, self.job.data.size, self.run, self.job.name)
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""
@@ -108,19 +118,39 @@ class Pipeline:
         return result
 
     def _require_possible(self) -> None:
-        """What would end the run after hours is told before them."""
-        job, index = self.job, self.index()
+        """What would end the run after hours is told before them, and what makes it of less use."""
+        require_features(self.job.extract.features, self.job.data.size)
+        job, index = self.job, self._present()
         images, views = len(index.rows("train")), job.extract.views.count
         try:
+            require_different(index)
             require_trainable(job.train, images, views, job.runtime)
         except DataError:
             # The same command shall see images that were added.
             if not self.run.has_work:
                 files.remove(self.run.index)
             raise
+        zero_shot = job.zero_shot
+        require_pixels(job.train.clusters.landmarks, min(images, zero_shot.fit_images), zero_shot.fit_pixels)
         warn_of_schedule(job.train, images, self.run)
         if points := index.num_points:
             chosen_protocols(points, job.evaluate.shown)
+        for warning in copies(index):
+            warn(warning)
+
+    def _present(self) -> ImageIndex:
+        """The index, made anew when images have changed before anything was computed; afterwards a run keeps to those that it has."""
+        known = read_index(self.job.data, self.run.index)
+        changes = since_indexed(self.job.data, known, self.run.index) if known else []
+        if changes and not self.run.has_work:
+            screen().say(f"{'; '.join(changes)}: indexing again")
+            files.remove(self.run.index)
+        elif changes:
+            warn(
+                f"{'; '.join(changes)}: this run goes on with those of its index; to learn from the images as they are now, "
+                "give the job another name (name=…); `uldscale predict` finds landmarks on new ones as it is"
+            )
+        return self.index()
 
     def store(self) -> FeatureStore:
         """The complete feature store of this run."""

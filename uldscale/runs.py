@@ -10,6 +10,7 @@ lock               held by the process that extracts or trains
 stop               there while training shall write a checkpoint and end
 """
 
+import errno
 import json
 import os
 import platform
@@ -25,6 +26,9 @@ from filelock import FileLock, Timeout
 
 from uldscale import files
 from uldscale.errors import ConfigError, IncompleteError
+
+LOOK_SECONDS = 0.5
+"""How long a lock is waited for that somebody may only look at."""
 
 Identity = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -154,14 +158,15 @@ class RunFolder:
         settings: dict[str, Any] = yaml.safe_load(files.read_bytes(self.config))
         return settings
 
-    def write_environment(self) -> None:
-        """Write versions of Python and of all installed packages, platform and number of CPUs."""
+    def write_environment(self, **more: Any) -> None:
+        """Write versions of Python and of all installed packages, platform, number of CPUs and what else is known."""
         packages = {package.metadata["Name"]: package.version for package in metadata.distributions()}
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
             "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+            **more,
         }
         files.write_json(self.environment, environment)
 
@@ -200,7 +205,8 @@ class RunFolder:
         Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
         """
         try:
-            held = FileLock(files.join(self.root, name)).acquire(blocking=False)
+            # `status` looks whether somebody has it by taking it for a moment.
+            held = FileLock(files.join(self.root, name)).acquire(timeout=LOOK_SECONDS)
         except Timeout:
             raise IncompleteError(
                 f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "
@@ -208,6 +214,16 @@ class RunFolder:
             ) from None
         with held:
             yield
+
+    def at_work(self) -> bool | None:
+        """Whether a process extracts, trains or evaluates this run, as far as this machine's disk tells; None: it does not tell.
+
+        A process that was killed holds no lock any more, whatever its last words were.
+        """
+        try:
+            return any(_is_held(files.join(self.root, name)) for name in ("lock", "evaluate.lock"))
+        except OSError:
+            return None
 
     def seconds(self) -> dict[str, float]:
         """Seconds booked so far, by stage."""
@@ -223,10 +239,12 @@ class RunFolder:
         return [event for _, event in sorted({event["round"]: event for event in made}.items())]
 
     def publish(self, method: str) -> None:
-        """Copy a method's detector to `model`, config.json last: a folder with it is whole."""
-        files.copy_folder(
-            self.method(method), self.model, last="config.json", without={"predictions.parquet", "probe.safetensors"}
-        )
+        """Copy a method's detector to `model`, config.json last: a folder with it is whole. Names that a user gave its landmarks stay."""
+        config, names = files.join(self.model, "config.json"), _names_in(files.join(self.model, "config.json"))
+        own = {"predictions.parquet", "probe.safetensors", *(["config.json"] if names else [])}
+        files.copy_folder(self.method(method), self.model, last="config.json", without=own)
+        if names:
+            files.write_json(config, files.read_json(files.join(self.method(method), "config.json")) | {"names": names})
 
     def _end_torn_line(self) -> None:
         """The next event begins a line of its own. Nothing is cut off: another process may be writing."""
@@ -235,12 +253,34 @@ class RunFolder:
                 file.write(b"\n")
 
 
+def _is_held(path: str) -> bool:
+    """Raises OSError where no lock can be taken: in a bucket, or on a disk that may only be read."""
+    if not os.path.exists(path):
+        if "://" in path:
+            raise OSError(errno.ENOTSUP, "no locks there")
+        return False
+    try:
+        with FileLock(path).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         event: dict[str, Any] = json.loads(line)
     except ValueError:
         return None
     return event
+
+
+def _names_in(config: str) -> list[str] | None:
+    """Of the landmarks, in a config.json that may be missing or damaged."""
+    try:
+        settings = files.read_json(config)
+    except (FileNotFoundError, ValueError):
+        return None
+    return settings.get("names") if isinstance(settings, dict) else None
 
 
 def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:

@@ -2,21 +2,30 @@
 
 runs/<name>/index.parquet  store.zarr     shared
 runs/<name>/k10-q5  k10-q10  …            a run folder for each K and Q; what another has trained already, it does not train again
-runs/<name>/sweep.json  sweep.png         forward and backward NME of each
+runs/<name>/sweep.json  sweep.png         forward and backward NME of each; without annotations consistency and silhouette
 """
 
+import math
 from itertools import product
 from typing import Any
 
 from uldscale import files, labels
-from uldscale.errors import DataError
+from uldscale.config import validate
 from uldscale.evaluation.pairs import table_of_pairs
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.runs import RunFolder
+from uldscale.runtime.screen import screen
 from uldscale.stages.truth import Truth
 from uldscale.training import checkpoints
-from uldscale.training.schedule import Stage
+from uldscale.training.schedule import Stage, TrainConfig
+
+UNANNOTATED = "consistency in px of 128 (lower is better) / silhouette (higher is better)"
+"""What images without annotated points are compared by."""
+ADVICE = (
+    "the images have no annotated points, so numbers of landmarks are compared by consistency and silhouette; both are best for a few "
+    "easy landmarks: take the largest K before they get much worse, and look at the reports"
+)
 
 
 class Sweep:
@@ -34,30 +43,35 @@ class Sweep:
     def run_all(self) -> dict[str, Any]:
         """Do what is missing of all runs; writes picture and numbers, by protocol {"k10-q5": [forward, backward]}, and returns them.
 
-        Raises DataError for images without annotated points.
+        Images without annotated points are compared by UNANNOTATED instead of protocols. Raises ConfigError for a number of landmarks
+        or poses that cannot be.
         """
-        if Truth.of(self._shared.index()) is None:
-            raise DataError("a sweep compares NMEs, but the images have no annotated points; sweep over annotated ones")
+        annotated = Truth.of(self._shared.index()) is not None
+        trains = {pair: self._train(*pair) for pair in product(self._landmarks, self._poses)}
+        if not annotated:
+            screen().say(ADVICE)
         self._shared.extract()
-        results = {pair: self._run(*pair).run_all() for pair in product(self._landmarks, self._poses)}
-        errors = {pair: result["methods"][Stage.D_ULD_PP]["nme"] for pair, result in results.items()}
-        table = {
-            protocol: {_name(*pair): _forward_backward(error[protocol]) for pair, error in errors.items()}
-            for protocol in next(iter(errors.values()))
-        }
-        files.write_json(files.join(self._shared.run.root, "sweep.json"), table)
+        results = {pair: self._run(*pair, train).run_all() for pair, train in trains.items()}
+        methods = {_name(*pair): result["methods"][Stage.D_ULD_PP] for pair, result in results.items()}
+        table = _errors(methods) if annotated else {UNANNOTATED: {name: _calm(own) for name, own in methods.items()}}
+        files.write_json(files.join(self._shared.run.root, "sweep.json"), files.plain(table))
         files.write_bytes(self.path, self._picture(*next(iter(table.items()))))
         return table
 
-    def _picture(self, protocol: str, errors: dict[str, list[float]]) -> bytes:
+    def _picture(self, measure: str, errors: dict[str, list[float]]) -> bytes:
         rows = [[errors[_name(landmarks, poses)] for landmarks in self._landmarks] for poses in self._poses]
-        return table_of_pairs(rows, self._landmarks, self._poses, protocol)
+        if measure == UNANNOTATED:
+            return table_of_pairs(rows, self._landmarks, self._poses, measure, weights=(1, 0))
+        return table_of_pairs(rows, self._landmarks, self._poses, f"forward / backward NME in %, {measure}")
 
-    def _run(self, landmarks: int, poses: int) -> Pipeline:
+    def _train(self, landmarks: int, poses: int) -> TrainConfig:
+        """The settings for K landmarks and Q poses."""
+        train = self._shared.job.train.model_dump() | {"full_vae": None, "mallis_d": None, "control": None}
+        clusters = train["clusters"] | {"landmarks": landmarks, "poses": poses}
+        return validate(TrainConfig, train | {"clusters": clusters}, _name(landmarks, poses))
+
+    def _run(self, landmarks: int, poses: int, train: TrainConfig) -> Pipeline:
         """The run of K landmarks and Q poses, begun with all that others have trained for it."""
-        job = self._shared.job
-        clusters = job.train.clusters.updated(landmarks=landmarks, poses=poses)
-        train = job.train.updated(clusters=clusters, full_vae=None, mallis_d=None, control=None)
         run = self._shared.beside(_name(landmarks, poses), train=train)
         elder, twin = self._folder(self._landmarks[0]), self._folder(landmarks)
         for stage, source in ((Stage.BOOTSTRAP, elder), (Stage.D_ULD, twin), (Stage.POSE_PROXY, twin)):
@@ -73,8 +87,20 @@ def _name(landmarks: int, poses: int) -> str:
     return f"k{landmarks}-q{poses}"
 
 
-def _forward_backward(error: dict[str, Any]) -> list[float]:
-    return [error["forward"], error["backward"]]
+def _errors(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """[forward, backward] of each run, by protocol."""
+    protocols = next(iter(methods.values()))["nme"]
+    return {
+        protocol: {
+            name: [own["nme"][protocol][way] for way in ("forward", "backward")] for name, own in methods.items()
+        }
+        for protocol in protocols
+    }
+
+
+def _calm(method: dict[str, Any]) -> list[float]:
+    """[consistency in px of 128, silhouette]; NaN where a landmark was never found twice."""
+    return [math.nan if method.get(name) is None else method[name] for name in ("consistency_px", "silhouette")]
 
 
 def _adopt(source: RunFolder, run: RunFolder, stage: Stage) -> None:

@@ -106,6 +106,48 @@ def test_annotations_may_have_boxes_alone(tmp_path: Path) -> None:
     assert [r.landmarks for r in read_coco(saved(tmp_path, content), None)] == [None, None]
 
 
+@pytest.mark.parametrize("keypoints", [None, [], "none"])
+def test_an_annotation_without_keypoints_is_an_object_that_nobody_annotated(tmp_path: Path, keypoints: Any) -> None:
+    content = coco()
+    annotation = content["annotations"][0]
+    if keypoints == "none":
+        del annotation["keypoints"]
+    else:
+        annotation["keypoints"] = keypoints
+    b, a = read_coco(saved(tmp_path, content), None)
+    assert (b.landmarks, b.visible, b.box, b.broken) == (None, None, (1, 2, 11, 7), "")
+    assert a.landmarks is not None
+
+
+def categories() -> dict[str, Any]:
+    """A face with two points, a cat with a box alone, in one image; another image shows the cat only."""
+    content = coco()
+    content["categories"].append({"id": 5, "name": "cat"})
+    content["annotations"][1] = {"id": 2, "image_id": "x", "category_id": 5, "bbox": [0, 0, 3, 3]}
+    content["annotations"].insert(0, {"id": 3, "image_id": 7, "category_id": 5, "bbox": [0, 0, 2, 2]})
+    return content
+
+
+def test_categories_are_chosen_by_name(tmp_path: Path) -> None:
+    path = saved(tmp_path, categories())
+    with pytest.raises(DataError, match=r"several categories: face \(1\), cat \(2\); choose with data.category"):
+        read_coco(path, None)
+    face, none = read_coco(path, None, categories=["face"])
+    assert (face.id, face.box, none.broken) == ("b", (1, 2, 11, 7), "it has no annotation of face")
+    assert [record.box for record in read_coco(path, None, categories=["cat"])] == [(0, 0, 2, 2), (0, 0, 3, 3)]
+    both = read_coco(path, None, categories=["cat", "face"])
+    assert [(record.id, record.landmarks is None) for record in both] == [("b", True), ("b#2", False), ("sub/a", True)]
+    with pytest.raises(DataError, match=r"has no category 'dog'; it has face \(1\), cat \(2\)"):
+        read_coco(path, None, categories=["dog"])
+
+
+def test_pixels_counted_from_one(tmp_path: Path) -> None:
+    b, a = read_coco(saved(tmp_path, coco()), None, first_pixel=1)
+    assert b.box == (0, 1, 10, 6)
+    np.testing.assert_array_equal(b.landmarks, np.array([[0, 1], [2.5, 3]], np.float32))
+    np.testing.assert_array_equal(a.landmarks, np.array([[4, 5], [np.nan, np.nan]], np.float32))
+
+
 DELETE = object()
 MISTAKES: list[tuple[list[str | int], Any, str]] = [
     (["images"], DELETE, r"key 'images' is missing"),
@@ -120,9 +162,10 @@ MISTAKES: list[tuple[list[str | int], Any, str]] = [
     (["images", 0, "yaw"], "left", r"images\[0\].yaw is 'left'"),
     (["annotations", 1, "image_id"], 8, r"annotations\[1\].image_id is 8, which no entry of images has"),
     (["annotations", 1, "image_id"], DELETE, r"annotations\[1\] has no key 'image_id'"),
-    (["annotations", 1, "keypoints"], DELETE, r"annotations\[1\] has no key 'keypoints'"),
     (["annotations", 1, "keypoints"], [1, 2], r"annotations\[1\].keypoints has 2 numbers, wanted 3 x 2 = 6"),
-    (["annotations", 1, "keypoints"], None, r"annotations\[1\].keypoints has 0 numbers"),
+    (["annotations", 1, "keypoints"], 0, r"annotations\[1\].keypoints has 0 numbers"),
+    (["annotations", 1, "keypoints"], {}, r"annotations\[1\].keypoints has 0 numbers"),
+    (["annotations", 1, "category_id"], 2, r"several categories: face \(1\), 2 \(1\); choose with data.category"),
     (["annotations", 0, "keypoints", 1], "2", r"annotations\[0\].keypoints\[1\] is '2'; wanted a number"),
     (["annotations", 0, "keypoints", 1], 10**400, r"annotations\[0\].keypoints\[1\] is 10+; wanted a number"),
     (["annotations", 0, "keypoints", 0], float("nan"), r"annotations\[0\].keypoints\[0\] is nan"),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from uldscale.data import images
+from uldscale.data import images, unread
 from uldscale.data.budget import Budget
 from uldscale.data.images import MAX_PIXELS, BrokenImage, crop, decode, decode_bytes
 
@@ -306,3 +306,32 @@ def test_fine_stripes_become_grey() -> None:
     stripes = np.zeros((1000, 1000, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.abs(crop(stripes, (0, 0, 1000, 1000), 40).astype(int) - 127).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"HEIC photograph, .* pip install 'uldscale\[heif\]', or convert it"),
+        (b"\xff\x0a rest", "JPEG XL image, .* convert it to JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL image"),
+        (b"\0\0\0\x18ftypmp42", "not an image that can be read here"),
+    ],
+)
+def test_photographs_that_cannot_be_read_say_what_to_do(
+    content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "formats", lambda: ())
+    with pytest.raises(BrokenImage, match=said):
+        decode_bytes(content)
+
+
+def test_heic_is_read_with_its_package() -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install 'uldscale[heif]'")
+    smooth = np.broadcast_to(np.arange(0, 240, 5, np.uint8)[:, None, None], (48, 64, 3))
+    buffer = io.BytesIO()
+    heif.from_pillow(Image.fromarray(np.ascontiguousarray(smooth))).save(buffer, quality=95)
+    found = decode_bytes(buffer.getvalue())
+    assert found.shape == smooth.shape
+    assert np.abs(found.astype(int) - smooth).mean() < 3
+    with pytest.raises(BrokenImage):
+        decode_bytes(buffer.getvalue()[:200])

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fsspec
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import Image
 from uldscale import config
 from uldscale.data.images import decode
 from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.listing import conventions, list_records
 from uldscale.data.sources import from_folder, ids_of
 from uldscale.errors import ConfigError, DataError
 from uldscale.runtime.roles import RuntimeConfig
@@ -216,6 +217,31 @@ def test_limit_is_a_choice_by_id(folder: Path) -> None:
     assert (len(few), len(more)) == (8, 9)
     assert set(few) < set(more)
     assert few != sorted(ids(ImageIndex.build(folder_config(folder))))[:8]
+
+
+def test_people_who_are_held_out_are_in_one_split_and_the_test_images_are_not_read(folder: Path) -> None:
+    entries = [{"id": i, "file_name": f"{i}.png", "subject": i // 4} for i in range(40)]
+    annotated = [{"image_id": i % 40, "bbox": [0, 0, 8, 8]} for i in range(80)]
+    (folder / "faces.json").write_text(json.dumps({"images": entries, "annotations": annotated}))
+    faces = str(folder / "faces.json")
+    few, more = (
+        list_records(DataConfig(kind="coco", train=faces, test="not there", held_out=share)) for share in (0.2, 0.3)
+    )
+    left, others = ({record.person for split, record in few if split == name} for name in ("test", "train"))
+    assert (len(left), len(others)) == (2, 8)
+    assert not left & others
+    assert left < {record.person for split, record in more if split == "test"}
+
+
+def test_without_people_an_image_is_held_out_with_all_its_objects(folder: Path) -> None:
+    entries = [{"id": i, "file_name": f"{i}.png"} for i in range(20)]
+    annotated = [{"image_id": i % 20, "bbox": [0, 0, 8, 8]} for i in range(40)]
+    (folder / "heads.json").write_text(json.dumps({"images": entries, "annotations": annotated}))
+    found = list_records(DataConfig(kind="coco", train=str(folder / "heads.json"), held_out=0.25))
+    assert [split for split, _ in found].count("test") == 10
+    assert not {record.uri for split, record in found if split == "test"} & {
+        r.uri for split, r in found if split == "train"
+    }
 
 
 def test_links_are_followed_once(folder: Path) -> None:
@@ -423,6 +449,53 @@ def test_an_annotation_of_another_size_is_quarantined(tmp_path: Path) -> None:
     assert np.isnan(index.landmarks(np.array([0]))).all()
 
 
+def objects(folder: Path, boxes: dict[str, Any]) -> DataConfig:
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    roi = {"provider": "file", "file": str(folder / "boxes.json"), "objects": "all"}
+    return DataConfig.model_validate({"kind": "folder", "train": str(folder), "roi": roi})
+
+
+def test_every_object_has_a_row(folder: Path) -> None:
+    """The largest first; an image whose own id comes between keeps its place in the order of ids."""
+    picture(folder / "a b.png", 3)
+    several = [[0, 0, 10, 10], [10, 10, 30, 30], [20, 0, 35, 15]]
+    index = ImageIndex.build(objects(folder, {"a": several, "a b": several[:1], "b": several[:2]}))
+    assert ids(index) == ["a", "a b", "a#2", "a#3", "b", "b#2", "cut", "empty", "sub/c", "text"]
+    assert [index.row(i).roi for i in (0, 2, 3)] == [(10, 10, 30, 30), (20, 0, 35, 15), (0, 0, 10, 10)]
+    assert len({index.row(i).uri for i in (0, 2, 3)}) == 1
+    assert index.load(3, 16).shape == (16, 16, 3)
+    assert [(row.id, row.status) for row in index.quarantined()] == [
+        ("cut", "quarantined"), ("empty", "quarantined"), ("sub/c", "no_region"), ("text", "quarantined")
+    ]  # fmt: skip
+    assert index.regions() == {
+        "provider": "file", "objects": "all", "margin": 0.0, "file": str(folder / "boxes.json"),
+        "images": 4, "found": 3, "share_found": 0.75, "objects_found": 6,
+    }  # fmt: skip
+
+
+def test_two_objects_of_one_id_are_refused(folder: Path) -> None:
+    picture(folder / "a#2.png", 3)
+    with pytest.raises(DataError, match="two objects have the id 'a#2'; rename the image"):
+        ImageIndex.build(objects(folder, {"a": [[0, 0, 9, 9], [9, 9, 20, 20]], "a#2": [0, 0, 9, 9]}))
+
+
+def test_an_index_says_how_annotations_were_read(tmp_path: Path) -> None:
+    data = DataConfig(kind="coco", train=coco(tmp_path), exif="upright", first_pixel=1)
+    ImageIndex.build(data).write(str(tmp_path / "index.parquet"))
+    said = ImageIndex.read(str(tmp_path / "index.parquet")).conventions
+    assert said == (
+        "COCO: the only category, the first pixel is (1, 1) in the file and (0, 0) here, visibility 0 is a missing point; "
+        "EXIF: annotations are of the upright image"
+    )
+
+
+def test_every_kind_says_how_annotations_are_read() -> None:
+    for kind in get_args(DataConfig.model_fields["kind"].annotation):
+        said = conventions(DataConfig(kind=kind, train=3 if kind == "faces3d" else "a"))
+        assert len(said) > 20
+        assert "\n" not in said
+
+
 def test_generated_faces() -> None:
     index = ImageIndex.build(DataConfig(kind="faces3d", train=3, test=2, size=32, max_yaw=45))
     assert ids(index) == ["face-0000000", "face-0000001", "face-0000002", "face-1000000", "face-1000001"]
@@ -453,7 +526,13 @@ def test_generated_faces() -> None:
             for beginning in ("s3://", "file:///", "s3://faces", "http://10.0.0.5", "/data/", "a::s3://faces/")
         ),
         ({"kind": "folder", "train": "a", "roi": {"provider": "annotation"}}, "needs data.kind 'coco'"),
-        ({"kind": "folder", "train": "a", "size": 100}, "multiple of 8"),
+        ({"kind": "folder", "train": "a", "size": 31}, "greater than or equal to 32"),
+        ({"kind": "folder", "train": "a", "category": "cat"}, "data.category has no meaning"),
+        ({"kind": "mtfl", "train": "a", "first_pixel": 0}, "data.first_pixel has no meaning"),
+        (
+            {"kind": "coco", "train": "a", "roi": {"provider": "face", "objects": "all"}},
+            "is for images without annotations",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Latent diffusion models with random weights, as small as diffusers allows, in the layout of real ones."""
+"""Models with random weights, as small as their libraries allow, in the layout of real ones."""
 
 import json
 import shutil
@@ -8,7 +8,15 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    BitImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 UNET = {
     "sample_size": 8,
@@ -39,6 +47,18 @@ def ldm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     AutoencoderKL(**VAE, scaling_factor=0.5).half().save_pretrained(folder / "vae")
     DDPMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
     save_file({"prompt_embeds": torch.randn(3, 6)}, folder / "prompt_embeds.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folder: patches of 4 px, three layers, trained at 12 px; with the normalisation of the public ones; read only."""
+    folder = tmp_path_factory.mktemp("dino")
+    torch.manual_seed(0)
+    sizes = {"image_size": 12, "patch_size": 4, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, initializer_range=0.3)).save_pretrained(folder)
+    mean, spread = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    BitImageProcessor(image_mean=mean, image_std=spread).save_pretrained(folder)
     return folder
 
 

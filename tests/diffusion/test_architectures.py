@@ -60,7 +60,7 @@ def test_parameters_are_as_many_as_published(name: str, parameters: int) -> None
 )
 def test_taps_at_512_pixels(name: str, channels: list[int], sides: list[int]) -> None:
     unet, _ = outline(name)
-    found = taps.describe(unet, taps.select(unet, "all"), 64)
+    found = taps.describe(unet, taps.decoder_blocks(unet), 64)
     assert [tap.channels for tap in found] == channels
     assert [tap.side for tap in found] == sides
     assert sum(channels) == (6720 if name == "random-sdxl" else 10_560)
@@ -118,7 +118,7 @@ class TestFullSize:
         with torch.inference_mode():
             latents = model.latents(torch.rand(2, 3, 64, 64, generator=random) * 2 - 1)
             noisy = torch.randn(latents.shape, generator=random).bfloat16()
-            names = taps.select(model.unet, "all")
+            names = model.tap_names
             found = taps.read(model.unet, names, noisy, torch.tensor([50, 300]), model.condition(2, 64))
         assert latents.shape == (2, 4, 8, 8)
         assert 0.01 < float(latents.std()) < 10

@@ -48,7 +48,7 @@ def test_unet_against_a_count_by_hand(ldm: Path) -> None:
     found = count(unet, torch.zeros(1, 4, 16, 16), torch.zeros(1), encoder_hidden_states=torch.zeros(1, 77, 6))
     assert found["conv_in"] == 2 * 16 * 16 * 16 * 9 * 4
     after_the_last_tap = found["up_blocks.1.resnets.1.conv_shortcut"] + found["conv_out"]
-    assert cost(ldm, 32).unet_flops == found.total() - after_the_last_tap
+    assert cost(ldm, 32).call_flops == found.total() - after_the_last_tap
 
 
 def test_sdxl_against_a_count_by_hand(sdxl: Path) -> None:
@@ -58,45 +58,45 @@ def test_sdxl_against_a_count_by_hand(sdxl: Path) -> None:
     found = count(unet, torch.zeros(1, 4, 8, 8), torch.zeros(1), **condition)
     assert found["add_embedding.linear_1"] == 2 * (10 + 6 * 4) * 64
     after_the_last_tap = found["up_blocks.1.resnets.1.conv_shortcut"] + found["conv_out"]
-    assert cost(sdxl, 16).unet_flops == found.total() - after_the_last_tap
+    assert cost(sdxl, 16).call_flops == found.total() - after_the_last_tap
 
 
 def test_vae_against_a_count_by_hand(ldm: Path) -> None:
     vae = AutoencoderKL.from_config(AutoencoderKL.load_config(ldm / "vae"))
     found = count(vae.encoder, torch.zeros(1, 3, 32, 32)) + count(vae.quant_conv, torch.zeros(1, 8, 16, 16))
-    assert cost(ldm, 32).vae_flops == found.total()
+    assert cost(ldm, 32).latent_flops == found.total()
 
 
 def test_stable_diffusion_costs_what_is_published() -> None:
     """At 512 px: 339 G multiply-adds without the products of attention (BK-SDM, arXiv 2305.15798), 0.80 TFLOP with them."""
     found = cost("random-sd15", 512)
-    assert 0.68 < found.unet_flops / TERA < 0.81
-    assert found.vae_flops / TERA == pytest.approx(1.1, abs=0.05)
+    assert 0.68 < found.call_flops / TERA < 0.81
+    assert found.latent_flops / TERA == pytest.approx(1.1, abs=0.05)
 
 
 def test_sdxl_costs_what_is_published() -> None:
     """At 1024 px: 2.99 T multiply-adds without the products of attention in 10 + 60 blocks, self and cross."""
     attention = 10 * 4 * 64**2 * (64**2 + 77) * 640 + 60 * 4 * 32**2 * (32**2 + 77) * 1280
-    assert cost("random-sdxl", 1024).unet_flops == pytest.approx(2 * 2.99e12 + attention, rel=0.005)
+    assert cost("random-sdxl", 1024).call_flops == pytest.approx(2 * 2.99e12 + attention, rel=0.005)
 
 
 def test_fewer_taps_cost_less() -> None:
-    assert cost("random-sd15", 512, taps=("up_blocks.0.resnets.0",)).unet_flops < cost("random-sd15", 512).unet_flops
+    assert cost("random-sd15", 512, taps=("up_blocks.0.resnets.0",)).call_flops < cost("random-sd15", 512).call_flops
 
 
 def test_calls_of_the_unet() -> None:
-    assert cost("tiny-ldm", 128, timesteps=(1, 50, 99)).unet_calls == 3
-    assert cost("tiny-ldm", 128, mode="clean", timesteps=(0,)).unet_calls == 1
+    assert cost("tiny-ldm", 128, timesteps=(1, 50, 99)).calls == 3
+    assert cost("tiny-ldm", 128, mode="clean", timesteps=(0,)).calls == 1
     walk = cost("tiny-ldm", 128, mode="inversion", timesteps=(-1, 60))
-    assert walk.unet_calls == 5
-    assert walk.flops == walk.vae_flops + 5 * walk.unet_flops
+    assert walk.calls == 5
+    assert walk.flops == walk.latent_flops + 5 * walk.call_flops
 
 
 @pytest.mark.parametrize("name", ["tiny-ldm", "random-sd21"])
 def test_named_models(name: str) -> None:
     found = cost(name, 128)
-    assert found.unet_flops > 0
-    assert found.vae_flops > 0
+    assert found.call_flops > 0
+    assert found.latent_flops > 0
 
 
 def test_no_weight_is_read(copy: Path) -> None:

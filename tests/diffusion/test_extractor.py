@@ -324,7 +324,7 @@ def test_bfloat16_is_close(ldm: Path, backbone: Backbone, images: NDArray[np.uin
         ({"timesteps": (50, 1)}, r"rising, got \[50, 1\]"),
         ({"timesteps": (1, 1)}, "rising"),
         ({"timesteps": (-1, 5)}, "not negative"),
-        ({"mode": "clean"}, r"timesteps must be \[0\], got \[50, 150, 300\]"),
+        ({"mode": "clean"}, r"timesteps must be \[0\] \(\[261\] with CleanDIFT\), got \[50, 150, 300\]"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"mode": "inversion", "timesteps": (-2, 0)}, "not negative"),
     ],
@@ -337,6 +337,8 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> 
 def test_settings_that_the_model_cannot_meet(backbone: Backbone, images: NDArray[np.uint8]) -> None:
     with pytest.raises(ConfigError, match=f"features.timesteps: 1000, but {backbone.name} has 0 to 999"):
         make(backbone, timesteps=(1, 1000))
+    with pytest.raises(ConfigError, match=rf"features.timesteps: 50, but {backbone.name} wants \[0\] without noise"):
+        make(backbone, mode="clean", timesteps=(50,))
     with pytest.raises(ConfigError, match="features.timesteps: 50, but wanted some of -1, 0, 20, ..., 960"):
         make(backbone, mode="inversion", timesteps=(-1, 50))
     short = replace(backbone, alphas_cumprod=backbone.alphas_cumprod[:49])

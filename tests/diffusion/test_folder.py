@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import file_download
 
 from uldscale.diffusion import folder
-from uldscale.diffusion.folder import display_name, fingerprint, locate, weight_files
+from uldscale.diffusion.folder import display_name, fingerprint, kind_of, locate, weight_files
 from uldscale.errors import ModelError
 
 COMMIT = "a" * 40
@@ -24,7 +24,9 @@ ENCODERS = ("text_encoder", "text_encoder_2")
 def test_missing_folder(model: str) -> None:
     with pytest.raises(ModelError, match=rf"model folder '{model}' is not there; wanted a folder in diffusers layout"):
         locate(model)
-    with pytest.raises(ModelError, match="owner/name of the hub, tiny-ldm, or random-sd15, random-sd21, random-sdxl$"):
+    with pytest.raises(
+        ModelError, match="owner/name of the hub, tiny-ldm, or random-sd15, random-sd21, .*-dinov2-giant$"
+    ):
         locate(model)
 
 
@@ -136,6 +138,15 @@ class TestHub:
         files.update(dict.fromkeys(wanted | useless, b"{}"))
         fetched = Path(locate("owner/ldm"))
         assert {str(path.relative_to(fetched)) for path in fetched.glob("t*/*")} == wanted
+
+    def test_a_model_in_one_folder_is_fetched(self, requests: list[str], files: dict[str, bytes], dino: Path) -> None:
+        held = {path.name: path.read_bytes() for path in dino.iterdir()}
+        files.clear()
+        files.update({**held, "pytorch_model.bin": b"pickle", "onnx/model.safetensors": b"another"})
+        assert kind_of(locate("owner/ldm", weights=False)) == "dinov2"
+        fetched = Path(locate("owner/ldm"))
+        names = {str(path.relative_to(fetched)) for path in fetched.rglob("*") if not path.is_dir()}
+        assert names == {"config.json", "model.safetensors"}
 
     def test_a_plan_fetches_no_weights_and_a_run_fetches_the_rest(self, requests: list[str]) -> None:
         fetched = Path(locate("owner/ldm", weights=False))

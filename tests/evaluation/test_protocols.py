@@ -26,6 +26,8 @@ KTL_RIDGES = {"5pt-all-ktl": (0.001, 0.1), "68pt-300-lids-ktl": (0.001, 0.1), "6
             [
                 ("5pt-300", 300, 10, "eye_centres"),
                 ("5pt-all", None, 1, "eye_centres"),
+                ("5pt-300-box", 300, 10, "box"),
+                ("5pt-all-box", None, 1, "box"),
                 ("5pt-all-ktl", None, 1, "eye_centres"),
             ],
         ),

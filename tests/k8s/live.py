@@ -43,10 +43,11 @@ class LiveCluster:
 
     def add(self, role: str) -> None:
         """One more raylet of a role."""
-        label, before = f"--labels=uldscale.role={role}", len(self._list("nodes"))
+        label, before = f"--labels=uldscale.role={role}", self._nodes()
         self._raylets[role] = self._start(role, f"--address=127.0.0.1:{self._head}", "--num-cpus=4", label)
         # Two that start at the same time on one machine take each other's ports.
-        wait_for(lambda: len(self._list("nodes")) > before, self._raylets[role])
+        # A count would not do: a node that was lost may be listed for a while.
+        wait_for(lambda: self._nodes() - before, self._raylets[role])
 
     def submit(self, folder: Path, *command: str) -> subprocess.Popen[str]:
         """`ray job submit` of a command in a folder."""
@@ -111,9 +112,12 @@ class LiveCluster:
 
     def _answers(self) -> bool:
         try:
-            return len(self._list("nodes")) == 1
+            return len(self._nodes()) == 1
         except (OSError, ValueError):
             return False
+
+    def _nodes(self) -> set[str]:
+        return {node["node_id"] for node in self._list("nodes")}
 
     def _list(self, kind: Literal["nodes", "actors"]) -> list[dict[str, Any]]:
         url = f"http://127.0.0.1:{self._dashboard}/api/v0/{kind}?detail=true&limit=1000"

@@ -173,6 +173,12 @@ def test_latent_loss_equals_equation_3_pair_by_pair(squared: bool) -> None:
     assert math.isclose(latent_loss(codes, labels, squared=squared).item(), wanted, abs_tol=1e-4)
 
 
+def test_codes_that_are_left_raw_have_the_margin_in_their_own_unit() -> None:
+    codes, labels = torch.tensor([[0.0] * 4, [0.3] * 4]), torch.tensor([0, 1])
+    assert math.isclose(latent_loss(codes, labels, raw=True, squared=False).item(), 0.8 - 0.6, abs_tol=1e-5)
+    assert math.isclose(latent_loss(codes, labels, squared=False).item(), 0.8 - 0.3, abs_tol=1e-5)
+
+
 def test_latent_loss_sorts_poses() -> None:
     codes = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)).mul(0.1).requires_grad_()
     labels = torch.arange(12) % 3

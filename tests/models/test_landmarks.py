@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uldscale.models.keypoints import inside_border
-from uldscale.models.landmarks import Placing, centre_of_mass, locate, vertex
+from uldscale.models.keypoints import KeypointConfig, detect, inside_border
+from uldscale.models.landmarks import Placing, centre_of_mass, exemplars, find, locate, vertex
 
 GRID, LOOKS = 16, torch.eye(4)
 
@@ -89,3 +89,17 @@ def plain_centre(score: Tensor) -> Tensor:
             weight = float(score[i, j]) ** 2
             mass, x, y = mass + weight, x + weight * (j + 0.5), y + weight * (i + 0.5)
     return torch.tensor([x, y]) / (mass * GRID)
+
+
+def test_an_exemplar_is_the_nearest_of_the_peaks_that_are_nearest_to_its_centroid() -> None:
+    """Two peaks look like the first landmark, one more than the other; none looks like the third."""
+    places = [(0.22, 0.22), (0.78, 0.22), (0.5, 0.78)]
+    heat, maps = gaussians(places, [0.9, 0.8, 0.7]), looks(places, [0, 0, 1])
+    maps[:, :, :8, 8:] = torch.tensor([0.8, 0.6, 0.0, 0.0])[:, None, None]
+    config = KeypointConfig(source="peaks", radius=8, minimum=3, maximum=3)
+    found = find(heat, maps, LOOKS[None, :3], everywhere(), config)
+    assert torch.allclose(found.points[0, :2], torch.tensor([places[0], places[2]]), atol=0.02)
+    assert found.points[0, 2].isnan().all()
+    assert found.scores[0, 2] == 0
+    same = exemplars(detect(heat, config, everywhere()), maps, LOOKS[None, :3])
+    assert torch.equal(same.scores, found.scores)

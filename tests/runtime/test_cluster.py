@@ -104,7 +104,7 @@ def test_a_gpu_is_computed_on_by_those_who_reserve_it_or_by_none() -> None:
         [sys.executable, "-c", GPU_THAT_TORCH_CANNOT_USE], env=environment, capture_output=True, text=True
     )
     assert run.stdout == "[('cpu', '')]\n"
-    assert "uldscale: this run leaves all GPUs of Ray idle (1); set runtime.extract.gpus=1" in run.stderr
+    assert "warning: this run leaves all GPUs of Ray idle (1); set runtime.extract.gpus=1" in run.stderr
     last = run.stderr.splitlines()[-1]
     assert re.fullmatch(
         r"uldscale\.errors\.ConfigError: this process was given a GPU on .*, which torch .* cannot use; .*", last

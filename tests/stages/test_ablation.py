@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from uldscale import files
-from uldscale.ablation import Ablation, spread
+from uldscale.ablation import Ablation, print_table, spread
 from uldscale.job import Job
 from uldscale.stages.evaluate import METHODS
 
@@ -24,6 +24,12 @@ def test_mean_and_spread() -> None:
         "silhouette": {"mean": 0.5, "std": 0.0, "values": [0.5, None]},
     }
     assert table["baselines"] == {"mean_shape": {"5pt-all": 20.0}}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_has_no_spread(seeds: int, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({"seeds": seeds, **spread([result(5.0)] * seeds)})
+    assert ("±" in capsys.readouterr().out) == (seeds > 1)
 
 
 def test_a_second_seed(settings: dict[str, Any]) -> None:

@@ -71,6 +71,14 @@ def test_pixels_and_crop_say_the_same(pipeline: Pipeline, index: ImageIndex, tmp
     assert first == pytest.approx(second, rel=1e-4)
 
 
+def test_a_few_landmarks_far_outside_of_the_crop_are_told(
+    pipeline: Pipeline, index: ImageIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = [[0.5, 0.5]] * 9 + [[7.0, 0.5]]
+    pipeline.score(written(tmp_path, content(index, lambda row: far, "crop")))
+    assert "5.0% of them are beyond 1.5" in capsys.readouterr().err
+
+
 def test_a_missing_landmark(pipeline: Pipeline, index: ImageIndex, tmp_path: Path) -> None:
     half = content(index, lambda row: [None, *annotated(index, row)[1:]])
     measures = pipeline.score(written(tmp_path, half))["methods"]["imm"]
@@ -89,6 +97,7 @@ def changed(value: dict[str, Any], **changes: Any) -> dict[str, Any]:
         (lambda value: changed(value, name="d_uld"), "name 'd_uld' is that of a method of ours"),
         (lambda value: changed(value, name="../x"), "name"),
         (lambda value: changed(value, unit="metres"), "unit"),
+        (lambda value: changed(value, unit="crop"), "but 50.0% of them are beyond 1.5"),
         (lambda value: changed(value, images={**value["images"], "stranger": []}), "1 images are not in the index, such as 'stranger'"),
         (lambda value: changed(value, images=dict(list(value["images"].items())[1:])), "lacks 1 of 18 images"),
         (lambda value: changed(value, images={id: [[1, 2]] * (id[-1] != "3") for id in value["images"]}), "0 landmarks, wanted 1"),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 
 from uldscale import files
 from uldscale.data.faces3d import render
@@ -19,7 +18,6 @@ from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
 from uldscale.runtime.roles import Team, Workers
 from uldscale.stages.inspect_store import print_info, verify
-from uldscale.stages.predict import predict
 from uldscale.stages.status import print_status
 
 Content = Callable[[str], dict[str, bytes]]
@@ -40,6 +38,7 @@ def test_result(whole: Pipeline) -> None:
         assert len(measures["accuracy"]["per_point"]) == 68
         assert sum(part["count"] for part in measures["nme_by_yaw"]["bins"]) == 8
     assert 0.2 <= result["methods"]["d_uld_pp"]["pose_purity"] <= 1
+    assert result["methods"]["d_uld"]["clusters"] == 3 <= result["methods"]["d_uld_pp"]["clusters"] <= 6
     assert [len(result["methods"][method].get("churn", [])) for method in METHODS] == [0, 2, 1, 3]
     assert result["baselines"]["mean_shape"]["68pt-300"] > 0
     drawn = {"68pt-300", "68pt-300-lids", "68pt-300-box", "68pt-300-lids-ktl", "68pt-300-box-ktl"}
@@ -119,59 +118,17 @@ def test_weights_of_model_are_those_of_the_last_method(whole: Pipeline) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
 
 
-def test_predict(whole: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Landmarks in pixels of images of any size; a broken one is named at the end, after all others are done."""
-    folder = tmp_path / "images"
-    (folder / "sub").mkdir(parents=True)
-    face = render(5_000_000, size=128).image
-    Image.fromarray(face).save(folder / "a.png")
-    Image.fromarray(face).resize((256, 256)).save(folder / "sub" / "a.png")
-    (folder / "broken.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 of 3 images have no landmarks \(.*broken.png"):
-        predict(whole.run.model, [str(folder)], as_json=True, overlay=str(tmp_path / "drawn"))
-    found = json.loads(capsys.readouterr().out)["images"]
-    assert [record["image"] for record in found] == [str(folder / name) for name in ("a.png", "sub/a.png")]
-    for record, size in zip(found, (128, 256), strict=True):
-        points = np.array([point for point in record["landmarks"] if point])
-        assert len(record["landmarks"]) == len(record["scores"]) == 3
-        assert ((points >= 0) & (points <= size)).all()
-    drawn = [str(path.relative_to(tmp_path / "drawn")) for path in (tmp_path / "drawn").rglob("*.png")]
-    assert sorted(drawn) == ["a.png", "sub/a.png"]
-
-
-def test_predict_in_boxes(whole: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A box around the object is cut out with the border of the training's crops; an image without a box is named."""
-    face = render(5_000_000, size=64).image  # as large as crops, so that nothing is filtered
-    scene = np.zeros((200, 300, 3), np.uint8)
-    scene[40:104, 100:164] = face
-    Image.fromarray(face).save(tmp_path / "face.png")
-    Image.fromarray(scene).save(tmp_path / "scene.png")
-    predict(whole.run.model, [str(tmp_path / "face.png")], as_json=True, overlay=None)
-    (alone,) = json.loads(capsys.readouterr().out)["images"]
-    inside = (100 + 6.4, 40 + 6.4, 164 - 6.4, 104 - 6.4)  # data.roi.context is 0.1
-    boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"scene": inside}))
-    with pytest.raises(DataError, match=r"1 of 2 images have no landmarks \(.*face.png: .*boxes.json has no box"):
-        predict(whole.run.model, [str(tmp_path)], as_json=True, overlay=None, boxes=str(boxes))
-    (found,) = json.loads(capsys.readouterr().out)["images"]
-    assert found["image"] == str(tmp_path / "scene.png")
-    for here, there in zip(alone["landmarks"], found["landmarks"], strict=True):
-        assert there == pytest.approx([here[0] + 100, here[1] + 40], abs=0.05)
-
-
-def test_two_images_of_one_name_are_not_drawn_over_each_other(whole: Pipeline, tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / folder / "a.png")
-    with pytest.raises(DataError, match="one/a.png and .*two/a.png have one name, 'a'"):
-        predict(whole.run.model, [str(tmp_path / "one"), str(tmp_path / "two")], as_json=True, overlay=str(tmp_path))
+def test_the_card_of_the_model_has_the_numbers_of_the_result(whole: Pipeline) -> None:
+    card = files.read_bytes(files.join(whole.run.model, "README.md")).decode()
+    error = files.read_json(whole.run.result)["methods"]["d_uld_pp"]["nme"]["68pt-300"]["forward"]
+    assert f"value: {round(error, 4)}" in card
 
 
 def test_a_model_is_found_from_any_folder(
     whole: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: str
 ) -> None:
     """Its diffusion model is named from the root of the file system, and may have moved."""
-    assert LandmarkDetector.load(whole.run.model).config.features.backbone.model == tiny_model
+    assert LandmarkDetector.from_pretrained(whole.run.model).config.features.backbone.model == tiny_model
     monkeypatch.chdir(Path(tiny_model).parent)
     features = whole.job.extract.features
     near = features.backbone.updated(model=Path(tiny_model).name).anchored()
@@ -179,15 +136,18 @@ def test_a_model_is_found_from_any_folder(
     moved = str(tmp_path / "moved")
     shutil.copytree(tiny_model, moved)
     images = [render(5_000_000, size=64).image]
-    found = [LandmarkDetector.load(whole.run.model, backbone=backbone)(images).points for backbone in (None, moved)]
+    found = [
+        LandmarkDetector.from_pretrained(whole.run.model, backbone=backbone)(images).points
+        for backbone in (None, moved)
+    ]
     np.testing.assert_array_equal(*found)
     with pytest.raises(ModelError, match="give the one that it was trained on"):
-        LandmarkDetector.load(whole.run.model, backbone="tiny-ldm")(images)
+        LandmarkDetector.from_pretrained(whole.run.model, backbone="tiny-ldm")(images)
 
 
 def test_the_order_of_images_leaves_no_trace(whole: Pipeline) -> None:
     """Also where each image has noise of its own."""
-    detector = LandmarkDetector.load(whole.run.model)
+    detector = LandmarkDetector.from_pretrained(whole.run.model)
     assert detector.config.features.noise == "image"
     images = [render(seed, size=64).image for seed in range(5_000_000, 5_000_003)]
     there, back = detector(images).scores, detector(images[::-1]).scores[::-1]

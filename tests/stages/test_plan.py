@@ -14,8 +14,10 @@ from uldscale.errors import ConfigError
 from uldscale.job import Job
 from uldscale.models.network import Network
 from uldscale.pipeline import Pipeline
+from uldscale.runtime.machine import Card
+from uldscale.stages.devices import named
 from uldscale.stages.extract import store_spec
-from uldscale.stages.plan import print_plan, training_flops
+from uldscale.stages.plan import Plan, plan, print_plan, training_flops
 
 
 def test_bytes_and_objects_are_those_of_the_store(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -38,8 +40,8 @@ def test_flops_of_convolutions_grow_with_the_area(settings: dict[str, Any]) -> N
     outline = Backbone.outline(features.backbone)
     small, large = measure(features, outline, 64), measure(features, outline, 128)
     # The encoder ends in attention, which grows with the square of the area.
-    assert 4 < large.vae_flops / small.vae_flops < 16
-    assert large.unet_flops / small.unet_flops == pytest.approx(4, rel=0.05)
+    assert 4 < large.latent_flops / small.latent_flops < 16
+    assert large.call_flops / small.call_flops == pytest.approx(4, rel=0.05)
 
 
 def test_unknown_gpu(settings: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ def test_unknown_gpu(settings: dict[str, Any]) -> None:
 
 def test_plan_names_what_it_costs(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     job = Job.model_validate(settings)
-    print_plan(job.data, job.extract, job.train, job.runtime, "h100")
+    print_plan(job.data, job.extract, job.train, job.runtime, "t4")
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert list(lines) == [
         "images",
@@ -70,6 +72,44 @@ def test_plan_names_what_it_costs(settings: dict[str, Any], capsys: pytest.Captu
         lines["schedule"]
         == "16 steps of 4 images in 2 views, at most 1 epochs a stage, 4 rounds of labels over 16 images"
     )
+
+
+def made(settings: dict[str, Any], gpu: str, place: str = ".") -> Plan:
+    job = Job.model_validate(settings)
+    return plan(job.data, job.extract, job.train, job.runtime, gpu, place)
+
+
+def test_on_the_cpu_at_hand(settings: dict[str, Any]) -> None:
+    lines = made(settings, "cpu").lines
+    assert re.search(r"about \d+ minutes on 1 CPU cores of this machine", lines["extraction"])
+    assert "$" not in "".join(lines.values())
+
+
+def test_advice(settings: dict[str, Any], tmp_path: Path) -> None:
+    """What does not fit, and what would be faster; nothing where there is nothing to say."""
+    assert made(settings, "t4").advice == []
+    assert [said.partition("=")[0] for said in made(settings, "laptop").advice] == [
+        "extract.features.backbone.dtype", "train.engine.bf16",
+    ]  # fmt: skip
+    settings["data"]["train"] = 1_000_000
+    settings["extract"] |= {"views": {"count": 8}, "store": {}}
+    settings["train"] |= {"batch": 60_000}
+    advice = " | ".join(made(settings, "laptop", str(tmp_path)).advice)
+    assert "train may not fit: about" in advice
+    assert "here 8; two views and one timestep" in advice
+    settings["extract"]["features"] |= {"codec": {"kind": "none"}, "timesteps": list(range(1000))}
+    assert "the store does not fit" in made(settings, "t4", str(tmp_path / "not" / "yet")).advice[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA GeForce RTX 4090", "rtx4090"), ("NVIDIA GeForce RTX 4060 Laptop GPU", "laptop"), ("Tesla T4", "t4"),
+        ("NVIDIA A100-SXM4-80GB", "a100"), ("NVIDIA H200", "h200"), ("Radeon", None),
+    ],
+)  # fmt: skip
+def test_cards_by_their_names(name: str, known: str | None) -> None:
+    assert named(Card(name, 8, True)) == known
 
 
 @pytest.mark.parametrize(("dtype", "bf16"), [("float32", True), ("bfloat16", False)])

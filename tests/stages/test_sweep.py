@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from uldscale import files
-from uldscale.errors import DataError
+from uldscale.errors import ConfigError
 from uldscale.job import Job
 from uldscale.labels import Labels
 from uldscale.runs import RunFolder
-from uldscale.sweep import Sweep
+from uldscale.sweep import UNANNOTATED, Sweep
 from uldscale.training.schedule import Stage
 
 
@@ -39,10 +39,26 @@ def test_what_is_trained_once_is_trained_once(settings: dict[str, Any]) -> None:
         assert name == f"k{fitted['clusters/centroids'].shape[1]}-q{len(fitted['clusters/pose_centroids'])}"
 
 
-def test_without_annotated_points_there_is_nothing_to_compare(settings: dict[str, Any], tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+def test_without_annotated_points_consistency_is_compared(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     settings["data"] = {"kind": "folder", "train": str(tmp_path), "size": 64}
-    with pytest.raises(DataError, match="no annotated points"):
-        Sweep(Job.model_validate(settings), [3], [2]).run_all()
+    sweep = Sweep(Job.model_validate(settings), [3, 4], [2])
+    table = sweep.run_all()
+    assert "the images have no annotated points" in capsys.readouterr().err
+    assert list(table) == [UNANNOTATED]
+    results = {name: files.read_json(f"{Path(sweep.path).parent}/{name}/result.json") for name in ("k3-q2", "k4-q2")}
+    measures = {name: result["methods"]["d_uld_pp"] for name, result in results.items()}
+    known = {name: [own["consistency_px"], own["silhouette"]] for name, own in measures.items()}
+    assert files.plain(table[UNANNOTATED]) == known
+    assert Path(sweep.path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_that_cannot_be_are_told_before_anything_is_computed(settings: dict[str, Any]) -> None:
+    job = Job.model_validate(settings)
+    with pytest.raises(ConfigError, match=r"k400-q2: .*landmarks=400 is more than the 64 keypoints"):
+        Sweep(job, [3, 400], [2]).run_all()
+    assert not files.exists(f"{job.root}/store.zarr")

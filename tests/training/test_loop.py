@@ -148,7 +148,7 @@ def kill_after(training: Training, calls: int) -> None:
 
 def test_methods_are_detectors(whole: Training) -> None:
     for stage in METHODS:
-        detector = LandmarkDetector.load(whole.run.method(stage.value))
+        detector = LandmarkDetector.from_pretrained(whole.run.method(stage.value))
         maps = whole.reader.read(whole.rows[:3], whole.rows[:3] * 0)
         found = detector.locate({name: torch.from_numpy(values) for name, values in maps.items()})
         assert found.points.shape == (3, 3, 2)

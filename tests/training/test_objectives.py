@@ -14,12 +14,13 @@ from torch import Tensor
 from written import written
 
 from uldscale.labels import Labels
+from uldscale.losses.config import LossConfig
 from uldscale.losses.contrastive import Policy
 from uldscale.models.network import Network
 from uldscale.store.features import FeatureStore
 from uldscale.training.batches import Batch, Batches
 from uldscale.training.objectives import Objective
-from uldscale.training.schedule import TRAINED_PARTS, LossConfig, NetworkConfig, Stage
+from uldscale.training.schedule import NetworkConfig, Stage, TrainConfig
 
 NETWORK = NetworkConfig.model_validate(
     {
@@ -52,7 +53,7 @@ def gradients(root: str, stage: Stage, rank: int = 0, world: int = 1) -> dict[st
     """In 64 bits: in 32 the last bits of a sum, which differ by processor and by number of images, are as large as a small gradient."""
     store = FeatureStore.open(root)
     network = make_network(store).double()
-    network.trainable(TRAINED_PARTS[stage])
+    network.trainable(TrainConfig().trained(stage))
     objective = Objective(network, stage, LossConfig())
     batch = draw(store, stage, rank, world)
     floats = {name: getattr(batch, name).double() for name in ("matrices", "points", "noise")}
@@ -90,16 +91,26 @@ def test_three_ranks_give_the_gradient_of_one(store: FeatureStore, tmp_path: Pat
 def test_only_the_parts_of_a_stage_learn(store: FeatureStore, stage: Stage) -> None:
     rooms = {"vae.encoder": "encoder", "vae.decoder": "decoder"}
     learning = {rooms.get(".".join(name.split(".")[:2]), name.split(".")[0]) for name in gradients(store.root, stage)}
-    assert learning == TRAINED_PARTS[stage]
+    assert learning == TrainConfig().trained(stage)
 
 
-def test_equation_3_teaches_the_encoder_alone(store: FeatureStore) -> None:
+@pytest.mark.parametrize(("through", "parts"), [(False, {"vae"}), (True, {"vae", "detector", "aggregator"})])
+def test_equation_3_teaches_the_encoder_alone_unless_told_otherwise(
+    store: FeatureStore, through: bool, parts: set[str]
+) -> None:
     network = make_network(store)
-    network.trainable(TRAINED_PARTS[Stage.D_ULD_PP])
-    losses = Objective(network, Stage.D_ULD_PP, LossConfig())(draw(store, Stage.D_ULD_PP, 0, 1))
+    network.trainable(TrainConfig().trained(Stage.D_ULD_PP))
+    config = LossConfig(pose_moves_detector=through)
+    losses = Objective(network, Stage.D_ULD_PP, config)(draw(store, Stage.D_ULD_PP, 0, 1))
     losses["pose"].backward()
     taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
-    assert taught == {"vae"}
+    assert taught == parts
+
+
+def test_a_frozen_descriptor_head_does_not_learn_in_the_last_stage(store: FeatureStore) -> None:
+    config = TrainConfig(frozen_descriptor=True)
+    assert config.trained(Stage.D_ULD_PP) == {"aggregator", "detector", "encoder"}
+    assert "descriptor" in config.trained(Stage.D_ULD)
 
 
 def test_a_mirrored_pair_teaches_nothing(store: FeatureStore) -> None:
@@ -113,6 +124,8 @@ def test_a_mirrored_pair_teaches_nothing(store: FeatureStore) -> None:
     features = {name: torch.cat([half[1::2] for half in maps.chunk(2)]) for name, maps in batch.features.items()}
     alone = objective(replace(batch, features=features, matrices=batch.matrices[:, 1::2]))
     torch.testing.assert_close(losses["loss"], alone["loss"] / 2)
+    told = Objective(make_network(store), Stage.BOOTSTRAP, LossConfig(mirrored=True))
+    assert told(replace(batch, matrices=matrices))["loss"] > 1.1 * losses["loss"]
 
 
 def test_settings_say_what_a_landmark_in_two_poses_is(store: FeatureStore) -> None:

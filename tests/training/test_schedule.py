@@ -56,3 +56,13 @@ def test_there_is_no_checkpoint_while_a_round_is_fitted() -> None:
 def test_one_round_is_fitted_at_a_time() -> None:
     with pytest.raises(ConfigError, match="train.overlap must be less than train.d_uld.relabel_every=8, got 8"):
         stretches(8)
+
+
+def test_with_two_steps_the_last_stage_begins_where_the_full_vae_ended() -> None:
+    stage = {"steps": 3, "learning_rate": 1e-3, "relabel_every": 2}
+    config = made(full_vae=stage, d_uld_pp=stage, two_steps=True)
+    assert config.stages[-2:] == [Stage.FULL_VAE, Stage.D_ULD_PP]
+    assert config.parent(Stage.D_ULD_PP) is Stage.FULL_VAE
+    assert made(d_uld_pp=stage).parent(Stage.D_ULD_PP) is Stage.POSE_PROXY
+    with pytest.raises(ConfigError, match="train.two_steps needs train.full_vae"):
+        made(d_uld_pp=stage, two_steps=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from uldscale.training import symptoms
 from uldscale.training.schedule import TrainConfig
-from uldscale.training.symptoms import Symptom
+from uldscale.training.warnings import Symptom
 
 FACE = np.array(
     [[0.3, 0.3], [0.7, 0.3], [0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7], [0.5, 0.8]], dtype=float

@@ -7,7 +7,7 @@ import pytest
 
 from uldscale.runs import RunFolder
 from uldscale.training import warnings
-from uldscale.training.symptoms import Symptom
+from uldscale.training.warnings import Symptom
 
 FRAME, FEW = Symptom("frame", "they lie on the edge", "give more room"), Symptom("few", "few are there", "add some")
 

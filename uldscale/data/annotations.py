@@ -1,6 +1,7 @@
 """COCO keypoints: one record per annotation, or a DataError that names the place in the file.
 
-Law: a point is in a record only where the file says so. Visibility 0 is NaN; 1 (hidden) and 2 (seen) keep the point.
+Laws: a point is in a record only where the file says so. Visibility 0 is NaN; 1 (hidden) and 2 (seen) keep the point. An annotation without
+keypoints is an object that nobody has annotated. Objects are of one category, unless the job names several.
 """
 
 import collections
@@ -18,20 +19,24 @@ from uldscale.errors import DataError
 _LARGEST = 1e7  # no image is as wide; what is beyond float32 would become infinite
 
 
-def read_coco(path: str, images: str | None, allow: Sequence[str] = ()) -> list[Record]:
+def read_coco(
+    path: str, images: str | None, allow: Sequence[str] = (), *, categories: Sequence[str] = (), first_pixel: int = 0
+) -> list[Record]:
     """Records of a COCO JSON file, keypoints of one length throughout; file names are relative to `images`, see `sources.locate`.
 
     Without `images` they are relative to the JSON's folder or, when none is there, to the folder "images" in it. The
     second annotation of an image has the id of the first with "#2", and so on; an image without annotation is a record
-    without landmarks. When several image entries name one file, all but the last are marked broken: in a data set where
-    crops overwrote each other, the last is the one that the file holds.
+    without landmarks, or broken where `categories` names those that count. `first_pixel` is what the file calls the first
+    pixel, which is 0 here. When several image entries name one file, all but the last are marked broken: in a data set
+    where crops overwrote each other, the last is the one that the file holds.
     """
     content = _read(path)
     entries = {_key(path, f"images[{i}]", entry, "id"): (i, entry) for i, entry in enumerate(content["images"])}
     if len(entries) < len(content["images"]):
         raise DataError(f"{path}: {len(content['images'])} images share {len(entries)} ids; each needs its own")
     names = {id: _name(path, f"images[{i}]", entry) for id, (i, entry) in entries.items()}
-    annotations = _by_image(path, content, set(entries))
+    annotations = _by_image(path, content, set(entries), _chosen(path, content, categories), first_pixel)
+    none = {"broken": f"it has no annotation of {' or '.join(categories)}"} if categories else {}
     last = {name: id for id, name in names.items()}
     unique = sorted(last)
     places = {names[id]: f"{path}: images[{i}].file_name" for id, (i, _) in entries.items()}
@@ -41,11 +46,11 @@ def read_coco(path: str, images: str | None, allow: Sequence[str] = ()) -> list[
     records = []
     for id, (i, entry) in entries.items():
         name = names[id]
-        for fields in annotations.get(id) or [{}]:
+        for fields in annotations.get(id) or [dict(none)]:
             made[name] += 1
             broken = fields.pop("broken", "") if last[name] == id else "a later image entry names the same file"
             own = ids[name] + (f"#{made[name]}" if made[name] > 1 else "")
-            whole = _entry_fields(path, f"images[{i}]", entry)
+            whole = {"person": ids[name]} | _entry_fields(path, f"images[{i}]", entry)
             records.append(Record(own, uris[name], **{**whole, **fields, "broken": broken}))
     return records
 
@@ -69,37 +74,73 @@ def _read(path: str) -> dict[str, Any]:
     return content
 
 
-def _by_image(path: str, content: dict[str, Any], known: set[Any]) -> dict[Any, list[dict[str, Any]]]:
-    """Record fields of all annotations by image id, in the file's order."""
-    annotations = content["annotations"]
-    pointed = any("keypoints" in annotation for annotation in annotations)
+def said(categories: Sequence[str], first_pixel: int) -> str:
+    """How the files are read."""
+    chosen = f"category {', '.join(categories)}" if categories else "the only category"
+    return f"COCO: {chosen}, the first pixel is ({first_pixel}, {first_pixel}) in the file and (0, 0) here, visibility 0 is a missing point"
+
+
+def _chosen(path: str, content: dict[str, Any], names: Sequence[str]) -> set[Any] | None:
+    """Ids of the categories that count; None for all, where there is but one. Raises DataError when the choice is open or not there."""
+    known = {
+        _key(path, f"categories[{i}]", entry, "id"): str(entry.get("name", ""))
+        for i, entry in _categories(path, content)
+    }
+    used = collections.Counter(
+        a["category_id"] for a in content["annotations"] if isinstance(a.get("category_id"), int | str)
+    )
+    counts = ", ".join(f"{known.get(id) or id} ({used[id]})" for id in sorted(used, key=str))
+    if not names:
+        if len(used) > 1:
+            raise DataError(f"{path} has annotations of several categories: {counts}; choose with data.category")
+        return None
+    if unknown := [name for name in names if name not in known.values()]:
+        raise DataError(f"{path} has no category {unknown[0]!r}; it has {counts or 'none'}")
+    return {id for id, name in known.items() if name in names}
+
+
+def _by_image(
+    path: str, content: dict[str, Any], known: set[Any], chosen: set[Any] | None, first_pixel: int
+) -> dict[Any, list[dict[str, Any]]]:
+    """Record fields of all annotations of the chosen categories by image id, in the file's order."""
     wanted = _num_points(path, content)
     found: dict[Any, list[dict[str, Any]]] = {}
-    for i, annotation in enumerate(annotations):
+    for i, annotation in enumerate(content["annotations"]):
         place = f"annotations[{i}]"
         image = _key(path, place, annotation, "image_id")
         if image not in known:
             raise DataError(f"{path}: {place}.image_id is {image!r}, which no entry of images has")
-        fields: dict[str, Any] = {"box": _box(path, place, annotation)} if "bbox" in annotation else {}
-        if pointed:
-            points = _key(path, place, annotation, "keypoints")
-            category = _key(path, place, annotation, "category_id") if "category_id" in annotation else None
+        category = _key(path, place, annotation, "category_id") if "category_id" in annotation else None
+        if chosen is None or category in chosen:
             count = wanted.get(category, wanted[None])
-            fields.update(_points(path, f"{place}.keypoints", points, count))
-        if annotation.get("iscrowd"):
-            fields["broken"] = "its annotation is a crowd, not one object"
-        found.setdefault(image, []).append(fields)
+            found.setdefault(image, []).append(_fields(path, place, annotation, count, first_pixel))
     return found
+
+
+def _fields(path: str, place: str, annotation: dict[str, Any], count: int, first_pixel: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if annotation.get("bbox"):
+        fields["box"] = _box(path, place, annotation, first_pixel)
+    if annotation.get("keypoints") or annotation.get("keypoints", []) not in ([], None):
+        fields.update(_points(path, f"{place}.keypoints", annotation["keypoints"], count, first_pixel))
+    if annotation.get("iscrowd"):
+        fields["broken"] = "its annotation is a crowd, not one object"
+    return fields
+
+
+def _categories(path: str, content: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    categories = content.get("categories") or []
+    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
+        raise DataError(f"{path}: categories is {categories!r:.60}; wanted a list of objects")
+    return list(enumerate(categories))
 
 
 def _num_points(path: str, content: dict[str, Any]) -> dict[Any, int]:
     """Number of points by category id; under None that of the first annotation which has any."""
-    lengths = [len(a["keypoints"]) for a in content["annotations"] if isinstance(a.get("keypoints"), list)]
+    given = (a.get("keypoints") for a in content["annotations"])
+    lengths = [len(points) for points in given if isinstance(points, list) and points]
     counts: dict[Any, int] = {None: lengths[0] // 3 if lengths else 0}
-    categories = content.get("categories") or []
-    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
-        raise DataError(f"{path}: categories is {categories!r:.60}; wanted a list of objects")
-    for i, category in enumerate(categories):
+    for i, category in _categories(path, content):
         names = category.get("keypoints")
         if names:
             if not isinstance(names, list):
@@ -108,7 +149,7 @@ def _num_points(path: str, content: dict[str, Any]) -> dict[Any, int]:
     return counts
 
 
-def _points(path: str, place: str, values: Any, count: int) -> dict[str, Any]:
+def _points(path: str, place: str, values: Any, count: int, first_pixel: int) -> dict[str, Any]:
     got = len(values) if isinstance(values, list) else 0
     if got != 3 * count or not count:
         raise DataError(f"{path}: {place} has {got} numbers, wanted 3 x {count} = {3 * count} (x, y, visibility)")
@@ -118,26 +159,31 @@ def _points(path: str, place: str, values: Any, count: int) -> dict[str, Any]:
         if j % 3 == 2 and value not in (0, 1, 2):
             raise DataError(f"{path}: {place}[{j}] is {value!r}; wanted visibility 0 (absent), 1 (hidden) or 2 (seen)")
     table = np.array(values, np.float64).reshape(count, 3)
-    points = np.where(table[:, 2:] > 0, table[:, :2], np.nan).astype(np.float32)
+    points = np.where(table[:, 2:] > 0, table[:, :2] - first_pixel, np.nan).astype(np.float32)
     return {"landmarks": points, "visible": table[:, 2] == 2}
 
 
-def _box(path: str, place: str, annotation: dict[str, Any]) -> Box:
+def _box(path: str, place: str, annotation: dict[str, Any], first_pixel: int) -> Box:
     values = annotation["bbox"]
     if not isinstance(values, list) or len(values) != 4 or not all(map(_is_number, values)):
         raise DataError(f"{path}: {place}.bbox is {values!r:.60}; wanted [x, y, width, height] in pixels")
     x, y, width, height = map(float, values)
+    x, y = x - first_pixel, y - first_pixel
     return x, y, x + width, y + height
 
 
 def _entry_fields(path: str, place: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Yaw and extent of an entry of images, where it has them."""
+    """Yaw, extent and person ("subject") of an entry of images, where it has them."""
     given = {name: entry[name] for name in ("yaw", "width", "height") if entry.get(name) is not None}
     for name, value in given.items():
         if not _is_number(value):
             raise DataError(f"{path}: {place}.{name} is {value!r:.60}; wanted a number")
     extent = (int(given["width"]), int(given["height"])) if {"width", "height"} <= given.keys() else None
-    return {"yaw": float(given["yaw"]) if "yaw" in given else None, "extent": extent}
+    found = {"yaw": float(given["yaw"]) if "yaw" in given else None, "extent": extent}
+    subject = entry.get("subject")
+    if not isinstance(subject, int | str | None):
+        raise DataError(f"{path}: {place}.subject is {subject!r:.60}; wanted a number or a string, whose image it is")
+    return found if subject is None else {**found, "person": str(subject)}
 
 
 def _name(path: str, place: str, entry: dict[str, Any]) -> str:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from uldscale import files
+from uldscale.data import orientation, unread
 from uldscale.data.budget import Budget
+from uldscale.data.orientation import Turn
 from uldscale.data.sources import Box
 
 if TYPE_CHECKING:
@@ -30,16 +32,7 @@ MAX_PIXELS = 100_000_000  # 300 MB of RGB; larger ones are scans, panoramas or a
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; so many have as many pixels, not compressed at all
 LIGHT_BYTES = 16_000_000  # of a file; from there on one at a time
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "JPEG2000", "PPM", "AVIF")
-"""Those of sources.SUFFIXES. Pillow knows more, among them one that starts another program."""
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+"""Those of sources.SUFFIXES that Pillow reads by itself. It knows more, among them one that starts another program."""
 
 
 class BrokenImage(Exception):
@@ -104,32 +97,34 @@ def _fetch(uri: str, servers: Collection[str], most: int) -> bytes:
 
 def decode_bytes(content: bytes) -> Pixels:
     """(H, W, 3) RGB pixels of an encoded image: first frame, upright by EXIF. Raises BrokenImage."""
-    with unfolded(content) as pixels:
+    with unfolded(content) as (pixels, _):
         return pixels
 
 
 @contextmanager
-def unfolded(content: bytes) -> Iterator[Pixels]:
-    """`decode_bytes` for a block: all images that a process has unfolded at a time share MAX_PIXELS."""
-    with _reasons():
+def unfolded(content: bytes) -> Iterator[tuple[Pixels, Turn]]:
+    """`decode_bytes` for a block, and how it was turned: all images that a process has unfolded at a time share MAX_PIXELS."""
+    with _reasons(content):
         image = _open(content)
     with _unfolding.share(image.width * image.height):
-        yield from_pillow(image)
+        yield _upright(image)
 
 
 def from_pillow(image: Image.Image) -> Pixels:
     """(H, W, 3) RGB pixels of an image that Pillow has, upright by EXIF; what is transparent becomes white. Raises BrokenImage."""
+    return _upright(image)[0]
+
+
+def _upright(image: Image.Image) -> tuple[Pixels, Turn]:
     with _reasons():
         image.load()
-        orientation = image.getexif().get(0x0112, 1)
+        turn = orientation.turn_of(image)
         pixels = _rgb(image)
-    if orientation in _UPRIGHT:
-        pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
-    return np.ascontiguousarray(pixels)
+    return np.ascontiguousarray(turn.pixels(pixels)), turn
 
 
 @contextmanager
-def _reasons() -> Iterator[None]:
+def _reasons(content: bytes = b"") -> Iterator[None]:
     """Pillow at work: without its warnings, and with a reason instead of its errors, some of which quote the file."""
     try:
         with _QUIET:
@@ -137,7 +132,8 @@ def _reasons() -> Iterator[None]:
     except BrokenImage:
         raise
     except UnidentifiedImageError:
-        raise BrokenImage(f"not an image that can be read here; wanted {', '.join(FORMATS)}") from None
+        advice = unread.advice(content)
+        raise BrokenImage(advice or f"not an image that can be read here; wanted {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
         raise BrokenImage(f"more than {MAX_PIXELS // 10**6} Mpx: {str(error).split(',')[0]}") from None
     except Exception as error:  # Pillow's readers fail in some twenty types when bytes are wrong
@@ -166,7 +162,7 @@ def sha256(content: bytes | Pixels) -> str:
 
 
 def _open(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    image = Image.open(io.BytesIO(content), formats=(*FORMATS, *unread.formats()))
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BrokenImage(f"{width} x {height} px is more than {MAX_PIXELS // 10**6} Mpx")

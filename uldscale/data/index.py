@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from uldscale.data import images
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.inspection import Inspector, opened
-from uldscale.data.listing import DataConfig, list_records, servers_of
+from uldscale.data.listing import DataConfig, conventions, list_records, servers_of
+from uldscale.data.roi import describe
 from uldscale.data.rows import ImageRow, read_table, row_of, write_table
 from uldscale.errors import DataError
 
@@ -49,10 +50,18 @@ class ImageIndex:
     def join(cls, tables: Sequence[pa.Table], config: DataConfig) -> Self:
         """The index of all rows of some tables, which follow each other in the order of ids.
 
-        Raises DataError when a split has no usable image, or images have other numbers of landmarks than others.
+        Raises DataError when a split has no usable image, two rows would have one id, or images have other numbers of landmarks than
+        others.
         """
-        about = {_ABOUT: json.dumps({"config": config.fingerprint(), "servers": servers_of(config)})}
-        index = cls(pa.concat_tables(tables).combine_chunks().replace_schema_metadata(about))
+        about = {
+            "config": config.fingerprint(),
+            "servers": servers_of(config),
+            "conventions": conventions(config),
+            "roi": describe(config.roi),
+        }
+        table = pa.concat_tables(tables).sort_by("id").combine_chunks()
+        index = cls(table.replace_schema_metadata({_ABOUT: json.dumps(about)}))
+        index._require_unique()
         index._require_usable()
         return index
 
@@ -70,6 +79,23 @@ class ImageIndex:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    @property
+    def conventions(self) -> str:
+        """How the annotations were read, in a sentence; "" of an index that was made before it said so."""
+        return str(self._about.get("conventions", ""))
+
+    def regions(self) -> dict[str, Any]:
+        """How regions of interest were found (see `roi.describe`), in how many of the images that could be read, and how many objects."""
+        status, uris = self._column("status"), self._column("uri")
+        found = set(uris[status == "ok"])
+        images = len(found | set(uris[status == "no_region"]))
+        counts = {
+            "images": images,
+            "found": len(found),
+            "share_found": round(len(found) / images, 4) if images else 0.0,
+        }
+        return {**self._about.get("roi", {}), **counts, "objects_found": int((status == "ok").sum())}
 
     @property
     def config_fingerprint(self) -> str:
@@ -163,6 +189,11 @@ class ImageIndex:
 
     def _column(self, name: str) -> NDArray[Any]:
         return np.array(self.table[name].to_pylist(), object)
+
+    def _require_unique(self) -> None:
+        counts = pc.value_counts(self.table["id"]).to_pylist()
+        if twice := [count["values"] for count in counts if count["counts"] > 1]:
+            raise DataError(f"two objects have the id {twice[0]!r}; rename the image whose name ends in # and a number")
 
     def _require_usable(self) -> None:
         for split in np.unique(self._column("split")):

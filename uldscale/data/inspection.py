@@ -1,4 +1,4 @@
-"""From records to rows: every image is opened once, decoded, hashed and measured.
+"""From records to rows: every image is opened once, decoded, hashed and measured; with `roi.objects: all` it has a row for each object.
 
 Law: rows are a function of records, settings and contents alone, whoever inspects how many of them side by side.
 """
@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import google_crc32c
@@ -16,8 +17,9 @@ import pyarrow as pa
 from uldscale.data import images, roi
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.listing import DataConfig, Split, servers_of
+from uldscale.data.orientation import UPRIGHT, Turn
 from uldscale.data.rows import ImageRow, tabulate
-from uldscale.data.sources import Record
+from uldscale.data.sources import Record, numbered
 
 
 class Inspector:
@@ -26,14 +28,15 @@ class Inspector:
     def __init__(self, config: DataConfig, readers: int | None = None) -> None:
         """Raises DataError when the regions of interest of the settings cannot be had."""
         self._find, self._servers = roi.make_provider(config.roi), servers_of(config)
+        self._exif, self._provider = config.exif, config.roi.provider
         self._readers = readers
 
     def inspect(self, listed: Sequence[tuple[Split, Record]]) -> pa.Table:
-        """A row for each record, in their order."""
+        """The rows of each record, in their order; those of one image are `a`, `a#2`, `a#3` and so on."""
         with ThreadPoolExecutor(self._readers) as pool:
-            return tabulate(list(pool.map(lambda item: self._row(*item), listed)))
+            return tabulate(list(chain.from_iterable(pool.map(lambda item: self._rows(*item), listed))))
 
-    def _row(self, split: Split, record: Record) -> ImageRow:
+    def _rows(self, split: Split, record: Record) -> list[ImageRow]:
         blank = ImageRow(
             record.id, record.uri, split, 0, 0, (0.0,) * 4, "", 0, None, None, record.yaw, "quarantined", ""
         )
@@ -45,12 +48,37 @@ class Inspector:
                 row = replace(
                     row, width=image.width, height=image.height, sha256=image.sha256, crc32c=image.crc32c, **image.truth
                 )
-                if record.extent and record.extent != (row.width, row.height):
-                    said = "{} x {}".format(*record.extent)
-                    raise BrokenImage(f"annotated as {said} px, but the image is {row.width} x {row.height} px")
-                return replace(row, roi=self._find(record, image.pixels), status="ok")
+                turn = self._turn(record, image.turn)
+                if record.landmarks is not None:
+                    row = replace(row, landmarks=turn.points(record.landmarks))
+                return self._objects(row, record, image.pixels, turn)
         except BrokenImage as problem:
-            return replace(row, reason=problem.reason)
+            return [replace(row, reason=problem.reason)]
+
+    def _objects(self, row: ImageRow, record: Record, pixels: Pixels, turn: Turn) -> list[ImageRow]:
+        try:
+            boxes = self._find(record, pixels, turn)
+        except BrokenImage as problem:
+            return [replace(row, status="no_region", reason=problem.reason)]
+        return [replace(row, id=numbered(record.id, i), roi=box, status="ok") for i, box in enumerate(boxes)]
+
+    def _turn(self, record: Record, turn: Turn) -> Turn:
+        """How the record's annotation becomes upright. Raises BrokenImage when it is of another image, or nobody can know."""
+        upright, stored = turn.sizes
+        if record.extent and record.extent not in (upright, stored):
+            said, is_ = ("{} x {}".format(*size) for size in (record.extent, upright))
+            raise BrokenImage(f"annotated as {said} px, but the image is {is_} px")
+        annotated = record.landmarks is not None or self._provider in ("annotation", "file")
+        if turn.orientation == 1 or not annotated or self._exif == "upright":
+            return UPRIGHT
+        if self._exif == "stored":
+            return turn
+        if record.extent == upright != stored:
+            return UPRIGHT
+        raise BrokenImage(
+            f"EXIF orientation {turn.orientation} turns this image, and its annotation may count pixels before or after that: look at one, "
+            "then set data.exif to stored (before) or upright (after)"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +88,8 @@ class OpenImage:
     pixels: Pixels
     content: bytes | None
     """Of the file; None for a generated image."""
+    turn: Turn = UPRIGHT
+    """What made it upright."""
     truth: dict[str, Any] = field(default_factory=dict)
     """What a generated image knows about itself: fields of ImageRow."""
 
@@ -89,7 +119,8 @@ def opened(uri: str, servers: Collection[str]) -> Iterator[OpenImage]:
     """The image at a place, for a block: until its end it has a share of the memory of this process. Raises BrokenImage."""
     if uri.startswith("faces3d:"):
         face = images.render(uri)
-        yield OpenImage(face.image, None, {"landmarks": face.landmarks, "visible": face.visible, "yaw": face.yaw})
+        truth = {"landmarks": face.landmarks, "visible": face.visible, "yaw": face.yaw}
+        yield OpenImage(face.image, None, truth=truth)
         return
-    with images.fetched(uri, servers) as content, images.unfolded(content) as pixels:
-        yield OpenImage(pixels, content)
+    with images.fetched(uri, servers) as content, images.unfolded(content) as (pixels, turn):
+        yield OpenImage(pixels, content, turn)

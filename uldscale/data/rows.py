@@ -42,9 +42,12 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class ImageRow:
-    """One image. roi (x0, y0, x1, y1), landmarks (L, 2) float32 and visible (L,) are in pixels of the upright image.
+    """One image, or one of the objects in it.
 
-    yaw is in degrees, > 0 with the nose toward image right. A quarantined row has a reason; its roi is (0, 0, 0, 0).
+    roi (x0, y0, x1, y1), landmarks (L, 2) float32 and visible (L,) are in pixels of the upright image.
+
+    yaw is in degrees, > 0 with the nose toward image right. A row that is not ok has a reason, and its roi is (0, 0, 0, 0): it is
+    quarantined, or has no region, when the image is good but shows no object.
     sha256 and crc32c are of the file, or of the pixels of a generated image; "" and 0, as width and height, when it could not be decoded.
     """
 
@@ -59,7 +62,7 @@ class ImageRow:
     landmarks: NDArray[np.float32] | None
     visible: NDArray[np.bool_] | None
     yaw: float | None
-    status: Literal["ok", "quarantined"]
+    status: Literal["ok", "quarantined", "no_region"]
     reason: str
 
 

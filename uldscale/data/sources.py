@@ -23,7 +23,7 @@ SUFFIXES = frozenset(
     + [".ppm", ".pgm", ".pbm", ".pnm"]
     + [".heic", ".heif", ".jxl"]
 )
-"""Of images. Pillow cannot read the last three: they are quarantined, so that somebody hears of them."""
+"""Of images. Pillow cannot read the last three by itself (see `unread`): they are quarantined, so that somebody hears of them."""
 TEST_SEED = 1_000_000  # first seed of the generator's test faces; so many training faces can be had
 Box = tuple[float, float, float, float]
 
@@ -33,7 +33,8 @@ class Record:
     """An image as its source describes it. Pixels are those of the upright image; (0, 0) is its upper left corner.
 
     landmarks (L, 2) float32 px, NaN where a point is missing; visible (L,) bool; yaw degrees; box (x0, y0, x1, y1) px;
-    extent (width, height) as the source states it; broken says why the record cannot be used, "" when it can.
+    extent (width, height) as the source states it; person, where the source tells whose images belong together; broken says why the
+    record cannot be used, "" when it can.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Record:
     yaw: float | None = None
     box: Box | None = None
     extent: tuple[int, int] | None = None
+    person: str | None = None
     broken: str = ""
 
 
@@ -143,6 +145,11 @@ def ids_of(names: Sequence[str]) -> list[str]:
     count = collections.Counter(stems)
     ids = [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
     return ids if len(set(ids)) == len(ids) else list(names)
+
+
+def numbered(id: str, i: int) -> str:
+    """The id of object i, from 0, of what has an id: its own, then with "#2", "#3" and so on."""
+    return f"{id}#{i + 1}" if i else id
 
 
 def _records(root: str, names: Sequence[str]) -> list[Record]:

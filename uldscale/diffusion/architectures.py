@@ -1,20 +1,24 @@
-"""The public architectures of latent diffusion as data, to be built with random weights.
+"""The public architectures as data, to be built with random weights.
 
 For plans, benchmarks and tests on hardware: `backbone.model: random-sd15` costs what Stable Diffusion 1.5 costs and needs
 no download. Its features carry no information about landmarks. Source: config.json of unet and vae, and
-scheduler_config.json, of stable-diffusion-v1-5, stable-diffusion-2-1 and stable-diffusion-xl-base-1.0.
+scheduler_config.json, of stable-diffusion-v1-5, stable-diffusion-2-1 and stable-diffusion-xl-base-1.0; config.json of
+dinov2-small, -base, -large and -giant.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
+
+Kind = Literal["stable-diffusion", "cleandift", "dinov2"]
+"""Of backbones."""
 
 VERSION = 1
 """Part of the hash of random weights: raise it when `fill` draws others."""
@@ -25,7 +29,7 @@ SCHEDULE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-"""Noise schedule of all of them, as arguments of DDPMScheduler of diffusers."""
+"""Noise schedule of all diffusion models, as arguments of DDPMScheduler of diffusers."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class Architecture:
     unet: Mapping[str, Any]
     vae: Mapping[str, Any]
     prediction_type: str = "epsilon"
+    kind: Kind = "stable-diffusion"
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """config: arguments of Dinov2Config of transformers, where they differ from its defaults."""
+
+    config: Mapping[str, Any]
+    kind: Kind = "dinov2"
 
 
 _UNET = {
@@ -86,7 +99,27 @@ ARCHITECTURES = {
         vae={**_VAE, "sample_size": 1024, "scaling_factor": 0.13025},
     ),
 }
-"""By the name that a job file gives as backbone.model."""
+"""Diffusion models, by the name that a job file gives as backbone.model."""
+ARCHITECTURES |= {
+    f"random-cleandift-{name}": replace(ARCHITECTURES[f"random-{name}"], kind="cleandift") for name in ("sd15", "sd21")
+}
+
+
+def _dinov2(width: int, layers: int, **more: Any) -> VisionTransformer:
+    heads = width // 64
+    return VisionTransformer(
+        {"image_size": 518, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, **more}
+    )
+
+
+TRANSFORMERS = {
+    "random-dinov2-small": _dinov2(384, 12),
+    "random-dinov2-base": _dinov2(768, 12),
+    "random-dinov2-large": _dinov2(1024, 24),
+    "random-dinov2-giant": _dinov2(1536, 40, use_swiglu_ffn=True),
+}
+RANDOM: Mapping[str, Architecture | VisionTransformer] = {**ARCHITECTURES, **TRANSFORMERS}
+"""All of them."""
 
 
 def outline(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple["UNet2DConditionModel", "AutoencoderKL"]:

@@ -1,216 +1,149 @@
-"""The frozen latent diffusion model that the features come from: UNet and VAE of SD 1.x, 2.x or XL in diffusers layout."""
+"""The frozen model that the features come from: its settings, and what the extractor needs of it, whatever its kind."""
 
 import os
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from uldscale.config import Settings
-from uldscale.diffusion import architectures, prompt
-from uldscale.diffusion.architectures import ARCHITECTURES, Architecture
-from uldscale.diffusion.folder import (
-    EMBEDDED,
-    UNREADABLE,
-    display_name,
-    fingerprint,
-    first_line,
-    locate,
-    read_part,
-    weight_files,
-)
-from uldscale.diffusion.prompt import Prompt
-from uldscale.errors import ModelError
+from uldscale.diffusion.architectures import RANDOM, Kind
+from uldscale.diffusion.folder import EMBEDDED, kind_of, locate
+from uldscale.diffusion.taps import Tap
+from uldscale.errors import ConfigError
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+Mode = Literal["noise", "clean", "inversion"]
 
 
 class BackboneConfig(Settings):
-    """Which diffusion model the features come from."""
+    """Which model the features come from."""
 
     model: str = EMBEDDED
-    """tiny-ldm (shipped with the package), a folder in diffusers layout, a hub id such as owner/name, or random-sd15,
-    random-sd21, random-sdxl: random weights in the shape of a public model, to measure what it costs."""
+    """tiny-ldm (shipped with the package), a folder or a hub id such as owner/name: Stable Diffusion in diffusers layout or DINOv2 in
+    that of transformers; or random-sd15, random-cleandift-sd21, random-dinov2-base and others: random weights in the shape of a public
+    model, to measure what it costs."""
+    kind: Kind | None = None
+    """null: as the folder says. CleanDIFT has to be told, since its folder looks like that of the model it was made from."""
     revision: str | None = None
     """Commit, tag or branch of a hub model; pin a commit."""
     prompt: str = ""
-    """Text condition, embedded once; models with random weights have a random one."""
+    """Text condition of a diffusion model, embedded once; models with random weights have a random one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the model. bfloat16 pays off on GPUs of compute capability 8 and up, and by half on CPUs with
     avx512_bf16 or amx_bf16; other chips run it, too, but slower than float32."""
 
     def anchored(self) -> Self:
         """The same, with a local folder named from the root of the file system: found from any folder."""
-        named = self.model == EMBEDDED or self.model in ARCHITECTURES
+        named = self.model == EMBEDDED or self.model in RANDOM
         return self if named or not os.path.isdir(self.model) else self.updated(model=os.path.abspath(self.model))
 
 
 @dataclass(frozen=True)
-class Backbone:
+class Backbone(ABC):
     """A loaded model, in evaluation mode and without gradients.
 
-    name: for people; weight_hash: sha256 of all weights that the features depend on, and of what is done with them;
-    alphas_cumprod: (training steps,) float32; prompt_embeds: (1, tokens, width); pooled_prompt_embeds: (1, pooled width) for SDXL.
+    name: for people; weight_hash: sha256 of all weights that the features depend on, and of what is done with them.
     """
 
     name: str
     weight_hash: str
-    unet: "UNet2DConditionModel"
-    vae: "AutoencoderKL"
-    alphas_cumprod: Tensor
-    prompt_embeds: Tensor
-    prediction_type: str
-    pooled_prompt_embeds: Tensor | None = None
 
-    @classmethod
-    def load(cls, config: BackboneConfig, device: str | torch.device = "cpu") -> "Backbone":
-        """Load from a folder or the hub, or fill with random numbers; only safetensors are read. Raises ModelError."""
-        parts = _random(config) if config.model in ARCHITECTURES else _read(config)
-        pooled = parts.prompt.pooled
-        return cls(
-            name=display_name(config.model),
-            weight_hash=parts.weight_hash,
-            unet=_freeze(parts.unet, device),
-            vae=_freeze(parts.vae, device),
-            alphas_cumprod=parts.scheduler.alphas_cumprod.float().to(device),
-            prompt_embeds=parts.prompt.embeds.to(device, parts.unet.dtype),
-            prediction_type=str(parts.scheduler.config.prediction_type),
-            pooled_prompt_embeds=None if pooled is None else pooled.to(device, parts.unet.dtype),
-        )
+    modes: ClassVar[tuple[Mode, ...]] = ("clean",)
+    """Ways to call the model: without noise, and what it knows beside."""
+    clean_timestep: ClassVar[int] = 0
+    """The timestep of a call without noise; 0 for a model that knows none."""
 
-    @classmethod
-    def outline(cls, config: BackboneConfig, *, weights: bool = True) -> "Backbone":
-        """The same model on the meta device: shapes without numbers, for whoever needs no features. Raises ModelError.
+    @staticmethod
+    def load(config: BackboneConfig, device: str | torch.device = "cpu") -> "Backbone":
+        """Load from a folder or the hub, or fill with random numbers; only safetensors are read. Raises ModelError, ConfigError."""
+        return _implementation(config)._load(config, device)
+
+    @staticmethod
+    def outline(config: BackboneConfig, *, weights: bool = True) -> "Backbone":
+        """The same model on the meta device: shapes without numbers, for whoever needs no features. Raises ModelError, ConfigError.
 
         Without `weights` their hash is "", and those of a hub model are not fetched.
         """
-        known = ARCHITECTURES.get(config.model)
-        folder = "" if known else locate(config.model, config.revision, weights=weights)
-        shapes = (known.unet, known.vae) if known else _configurations(folder)
-        unet, vae = architectures.outline(*shapes)
-        schedule = _scheduler(known) if known else _read_scheduler(folder)
-        with torch.device("meta"):
-            embedded = prompt.random_prompt(unet.config)
-        return cls(
-            name=display_name(config.model),
-            weight_hash=_weight_hash(config, folder, unet.config) if weights else "",
-            unet=unet,
-            vae=vae,
-            alphas_cumprod=schedule.alphas_cumprod.float(),
-            prompt_embeds=embedded.embeds,
-            prediction_type=str(schedule.config.prediction_type),
-            pooled_prompt_embeds=embedded.pooled,
-        )
+        return _implementation(config)._outline(config, weights=weights)
+
+    @classmethod
+    @abstractmethod
+    def _load(cls, config: BackboneConfig, device: str | torch.device) -> "Backbone":
+        """See `load`."""
+
+    @classmethod
+    @abstractmethod
+    def _outline(cls, config: BackboneConfig, *, weights: bool) -> "Backbone":
+        """See `outline`."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.prompt_embeds.device
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Arithmetic of the UNet and the VAE."""
-        return self.prompt_embeds.dtype
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Of all parts."""
 
     @property
-    def pixels_per_cell(self) -> int:
-        """Side of a latent cell in pixels of the image."""
-        return 1 << (len(self.vae.config.block_out_channels) - 1)
+    @abstractmethod
+    def image_size(self) -> int:
+        """Side of the images that it was trained on."""
 
     @property
+    @abstractmethod
     def image_multiple(self) -> int:
-        """Sides of images must be a multiple of this, so that every level of the UNet halves evenly."""
-        return self.pixels_per_cell << (len(self.unet.config.block_out_channels) - 1)
+        """Sides of images must be a multiple of this."""
 
+    @property
+    @abstractmethod
+    def tap_names(self) -> tuple[str, ...]:
+        """All taps, in the order of the model."""
+
+    @abstractmethod
+    def describe(self, names: Sequence[str], image_size: int) -> list[Tap]:
+        """Channels and side of taps for square images, from shapes alone."""
+
+    @abstractmethod
+    def widest_map(self, image_size: int) -> int:
+        """Numbers of the largest map that an image of this size becomes on its way."""
+
+    @abstractmethod
     def latents(self, images: Tensor) -> Tensor:
-        """Mean of the posterior of the VAE, shifted and scaled as its configuration says.
+        """What a call takes of images (B, 3, S, S) in [-1, 1], computed once for all timesteps: (B, Z, H, W), float32."""
 
-        images: (B, 3, S, S) in [-1, 1]. Returns (B, Z, S / pixels_per_cell, S / pixels_per_cell), float32.
-        """
-        mean: Tensor = self.vae.encode(images.to(self.dtype)).latent_dist.mean.float()
-        config = self.vae.config
-        shift = mean.new_tensor(config.latents_mean or config.shift_factor or 0.0).reshape(-1, 1, 1)
-        spread = mean.new_tensor(config.latents_std or 1.0).reshape(-1, 1, 1)
-        return (mean - shift) * (float(config.scaling_factor) / spread)
+    @abstractmethod
+    def maps(self, names: Sequence[str], latents: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
+        """One call of the model, cut off after the last of the taps: (B, Cin, side, side) by name, for latents and timesteps (B,)."""
 
-    def condition(self, batch: int, image_size: int) -> dict[str, Any]:
-        """What the UNet takes beside latents and timesteps: see Prompt.condition."""
-        return Prompt(self.prompt_embeds, self.pooled_prompt_embeds).condition(batch, image_size)
+    @abstractmethod
+    def compile(self, names: Sequence[str]) -> None:
+        """Let torch.compile fuse what no tap of these names ends."""
 
 
-class _Parts(NamedTuple):
-    unet: Any
-    vae: Any
-    scheduler: Any
-    prompt: Prompt
-    weight_hash: str
+def _implementation(config: BackboneConfig) -> type[Backbone]:
+    # They derive from the class above.
+    from uldscale.diffusion.cleandift import CleanDift
+    from uldscale.diffusion.dinov2 import Dinov2
+    from uldscale.diffusion.stable_diffusion import StableDiffusion
+
+    kinds: dict[Kind, type[Backbone]] = {
+        "stable-diffusion": StableDiffusion,
+        "cleandift": CleanDift,
+        "dinov2": Dinov2,
+    }
+    return kinds[_kind(config)]
 
 
-def _read(config: BackboneConfig) -> _Parts:
-    """From a folder or the hub."""
-    # diffusers takes seconds to import, and the settings above are read by commands that never load a model.
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    folder = locate(config.model, config.revision)
-    dtype = getattr(torch, config.dtype)
-    unet = read_part(UNet2DConditionModel, folder, "unet", dtype)
-    embedded = prompt.read(folder, config.prompt, unet.config)
-    vae = read_part(AutoencoderKL, folder, "vae", dtype)
-    if (takes := unet.config.in_channels) != (makes := vae.config.latent_channels):
-        wanted = "wanted a model that makes images of text alone, not one for inpainting or upscaling"
-        raise ModelError(f"{folder}/unet takes {takes} channels, but the VAE makes {makes}; {wanted}")
-    return _Parts(unet, vae, _read_scheduler(folder), embedded, _weight_hash(config, folder, unet.config))
-
-
-def _weight_hash(config: BackboneConfig, folder: str, unet: Mapping[str, Any]) -> str:
-    if config.model in ARCHITECTURES:
-        return f"{config.model}-{architectures.VERSION}"
-    prompt_files = prompt.weights(folder, config.prompt, unet)
-    return fingerprint(folder, [*weight_files(folder, "unet"), *weight_files(folder, "vae"), *prompt_files])
-
-
-def _configurations(folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Of the UNet and the VAE."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    try:
-        unet = UNet2DConditionModel.load_config(folder, subfolder="unet")
-        return unet, AutoencoderKL.load_config(folder, subfolder="vae")
-    except UNREADABLE as error:
-        lack = "no readable unet/config.json and vae/config.json"
-        raise ModelError(f"{folder} has {lack}: {first_line(error)}") from error
-
-
-def _read_scheduler(folder: str) -> Any:
-    """All schedulers define betas alike, so one class reads them all."""
-    from diffusers import DDPMScheduler
-
-    try:
-        return DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-    except UNREADABLE as error:
-        raise ModelError(f"{folder}/scheduler cannot be read: {first_line(error)}") from error
-
-
-def _random(config: BackboneConfig) -> _Parts:
-    """A public architecture with weights and prompt embeddings out of one generator."""
-    architecture = ARCHITECTURES[config.model]
-    unet, vae = architectures.outline(architecture.unet, architecture.vae)
-    random = torch.Generator().manual_seed(0)
-    for model in (unet, vae):
-        architectures.fill(model, getattr(torch, config.dtype), random)
-    embedded = prompt.random_prompt(unet.config, random)
-    return _Parts(unet, vae, _scheduler(architecture), embedded, _weight_hash(config, "", unet.config))
-
-
-def _scheduler(architecture: Architecture) -> Any:
-    from diffusers import DDPMScheduler
-
-    return DDPMScheduler(**architectures.SCHEDULE, prediction_type=architecture.prediction_type)
-
-
-def _freeze(model: Any, device: str | torch.device) -> Any:
-    # channels_last is what convolution kernels work in; elsewhere they reorder memory in every layer.
-    return model.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)
+def _kind(config: BackboneConfig) -> Kind:
+    if config.model not in RANDOM:
+        return config.kind or kind_of(locate(config.model, config.revision, weights=False))
+    if config.kind not in (None, kind := RANDOM[config.model].kind):
+        raise ConfigError(
+            f"extract.features.backbone.kind: {config.kind}, but {config.model} is of kind {kind}; leave kind out"
+        )
+    return kind

@@ -6,15 +6,16 @@ once on sampled pixels of a sample of images, all timesteps together, and stored
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from uldscale.config import Settings
+from uldscale.diffusion import positions
 
 LEVELS = 127
 """Codes lie in [-127, 127]: symmetric, so that a sign flip of a channel is a sign flip of its codes."""
@@ -39,11 +40,31 @@ class CodecConfig(Settings):
     """Channels kept per tap by a PCA; a tap with fewer keeps what it has."""
     sample: int = Field(256, ge=1)
     """Images that a PCA is fitted on."""
+    position: Literal["keep", "remove"] = "keep"
+    """remove: without the directions of the features that say where a cell is, whatever it shows. For DINOv2, whose clusters may follow
+    places; found on the images of `sample`, turned at random."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "none" and self.position == "remove":
+            raise ValueError("kind none keeps all channels as they are, so position must be keep, got remove")
+        return self
 
     @property
     def dtype(self) -> Dtype:
         """Of what is stored."""
         return "int8" if self.kind == "pca-int8" else "float16"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a store knows of it, as plain values; those from before `position` kept it."""
+        return self.model_dump(mode="json", exclude={"position"} if self.position == "keep" else None)
+
+    def kept(self, channels: int) -> int:
+        """Stored channels of a tap with so many."""
+        if self.kind == "none":
+            return channels
+        return min(self.channels, channels - (positions.COUNT if self.position == "remove" else 0))
 
 
 @dataclass(frozen=True)
@@ -83,16 +104,30 @@ class Quality(NamedTuple):
     error: float
 
 
-def fit_all(samples: Mapping[str, NDArray[np.floating]], channels: int) -> dict[str, NDArray[np.float32]]:
-    """Flat arrays of the codecs of all taps, each fitted on pixels (n, Cin); equal samples give equal codecs."""
-    return pack({tap: fit(pixels, channels) for tap, pixels in samples.items()})
+def fit_all(
+    samples: Mapping[str, NDArray[np.floating]],
+    channels: int,
+    without: Mapping[str, NDArray[np.float64]] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Flat arrays of the codecs of all taps, each fitted on pixels (n, Cin); equal samples give equal codecs.
+
+    without: directions by tap, as in `fit`.
+    """
+    return pack({tap: fit(pixels, channels, (without or {}).get(tap)) for tap, pixels in samples.items()})
 
 
-def fit(samples: NDArray[np.floating], channels: int) -> TapCodec:
-    """Codec of one tap from sampled pixels (n, Cin); keeps min(channels, Cin) channels. n >= 2."""
+def fit(samples: NDArray[np.floating], channels: int, without: NDArray[np.float64] | None = None) -> TapCodec:
+    """Codec of one tap from sampled pixels (n, Cin); keeps min(channels, Cin) channels. n >= 2.
+
+    Its basis is orthogonal to `without`, the columns of positions.directions, and then has Cin - positions.COUNT channels at most.
+    """
     mean = samples.mean(axis=0, dtype=np.float64)
-    basis = _principal_axes(samples - mean, channels)
-    scales = _scales((samples - mean) @ basis)
+    centred = samples - mean
+    inside = centred
+    if without is not None:
+        inside, channels = centred - centred @ without @ without.T, min(channels, len(mean) - positions.COUNT)
+    basis = _principal_axes(inside, channels)
+    scales = _scales(centred @ basis)
     return TapCodec(*(torch.from_numpy(part.astype(np.float32)) for part in (mean, basis, scales)))
 
 

@@ -1,4 +1,4 @@
-"""Images to stored features: VAE once per image, UNet once per image and timestep, codec, an array per resolution.
+"""Images to stored features: latents once per image, a call of the model per image and timestep, codec, an array per resolution.
 
 Law: the same image gives the same bytes, whatever else is in the call and in whatever order. Measured on a CPU (oneDNN,
 float32): the batch size and the number of threads change the last bits of a map (by 2e-6 of its maximum) and with them
@@ -20,10 +20,11 @@ from torch import Tensor
 
 from uldscale.config import Settings
 from uldscale.diffusion import codec as codecs
-from uldscale.diffusion import modes, noising, taps
-from uldscale.diffusion.backbone import Backbone, BackboneConfig
+from uldscale.diffusion import modes, noising, positions, taps
+from uldscale.diffusion.backbone import Backbone, BackboneConfig, Mode
 from uldscale.diffusion.codec import Arrays, CodecConfig
 from uldscale.diffusion.modes import Caller, Part
+from uldscale.diffusion.stable_diffusion import StableDiffusion
 from uldscale.diffusion.taps import Tap
 from uldscale.errors import ConfigError, ModelError
 
@@ -40,13 +41,14 @@ class FeatureConfig(Settings):
     """What the features are. Everything here changes their bytes."""
 
     backbone: BackboneConfig = BackboneConfig()
-    mode: Literal["noise", "clean", "inversion"] = "noise"
-    """noise: forward noising at each timestep; clean: one call with the clean latents, timesteps must be [0]; inversion: DDIM
-    inversion in steps of 20, whose calls serve all timesteps: of -1 (the clean latents), 0, 20, ..., 960."""
+    mode: Mode = "noise"
+    """noise: forward noising at each timestep; clean: one call without noise, timesteps must be [0], and [261] with CleanDIFT;
+    inversion: DDIM inversion in steps of 20, whose calls serve all timesteps: of -1 (the clean latents), 0, 20, ..., 960. CleanDIFT
+    and DINOv2 know clean only."""
     timesteps: tuple[int, ...] = (50, 150, 300)
     """Steps of the diffusion, rising; the usual models have 0 (next to no noise) to 999 (noise only)."""
     taps: Literal["all"] | tuple[str, ...] = "all"
-    """Decoder blocks such as up_blocks.1.resnets.0, or all."""
+    """Blocks such as up_blocks.1.resnets.0, or encoder.layer.11 of DINOv2, or all."""
     noise: Literal["image", "shared"] = "image"
     """image: seeded by the id of the image; shared: one noise for all images."""
     seed: int = Field(0, ge=0)
@@ -55,13 +57,14 @@ class FeatureConfig(Settings):
     """Pairs of image and timestep per call of the model; 8 is enough for a CPU, a GPU wants 32 and more. Halved, with a word
     about it, when the memory of a device is too small."""
     compile: bool = False
-    """Let torch.compile fuse the blocks of the UNet: takes minutes at the start of every actor."""
+    """Let torch.compile fuse the blocks of the model: takes minutes at the start of every actor."""
     codec: CodecConfig = CodecConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.mode == "clean" and self.timesteps != (0,):
-            raise ValueError(f"mode clean has no noise, so timesteps must be [0], got {list(self.timesteps)}")
+        if self.mode == "clean" and len(self.timesteps) > 1:
+            got = list(self.timesteps)
+            raise ValueError(f"mode clean is one call, so timesteps must be [0] ([261] with CleanDIFT), got {got}")
         least = -1 if self.mode == "inversion" else 0
         if not self.timesteps or self.timesteps[0] < least or list(self.timesteps) != sorted(set(self.timesteps)):
             raise ValueError(f"timesteps must be at least one, not negative and rising, got {list(self.timesteps)}")
@@ -73,26 +76,23 @@ class FeatureConfig(Settings):
 class Extractor:
     """Features of images from one backbone.
 
-    taps: names of the taps, in the order of the decoder; batch: of each call of the model, less than asked for when the
+    taps: names of the taps, in the order of the model; batch: of each call of the model, less than asked for when the
     memory of the device was too small.
     """
 
     def __init__(self, backbone: Backbone, config: FeatureConfig) -> None:
         """Raises ConfigError for a tap, a timestep or a mode that the model does not have."""
-        _check_timesteps(backbone, config)
+        modes.require(backbone, config.mode, config.timesteps)
         self.backbone = backbone
         self.config = config
-        self.taps = taps.select(backbone.unet, config.taps)
+        self.taps = taps.select(backbone.tap_names, config.taps)
         self.batch = config.batch
         if config.compile:
-            taps.compile_blocks(backbone.unet, self.taps)
+            backbone.compile(self.taps)
 
     def tap_specs(self, image_size: int) -> list[Tap]:
         """Name, stored channels and side of every tap for images of `image_size` pixels. Raises ConfigError."""
-        native = self._native(image_size)
-        if self.config.codec.kind == "none":
-            return native
-        return [tap._replace(channels=min(tap.channels, self.config.codec.channels)) for tap in native]
+        return [tap._replace(channels=self.config.codec.kept(tap.channels)) for tap in self._native(image_size)]
 
     def raw(self, images: Images, ids: Sequence[str]) -> dict[str, Tensor]:
         """Features before the codec: (B, T, Cin, side, side) float32 by tap, on the device.
@@ -124,15 +124,27 @@ class Extractor:
         picked = self._each(images, ids, dict.fromkeys(self.taps, partial(_pick, pixels, random)))
         return _on_host({name: found.flatten(0, 2) for name, found in picked.items()})
 
+    def moments(self, images: Images, ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Sums (COUNT, Cin) of positions.moments of every tap over the images, each turned by chance, and the timesteps.
+
+        images, ids: as in `raw`; ids also seed the turns.
+        """
+        seed = self.config.seed
+        turned = [positions.turned(torch.as_tensor(image), name, seed) for image, name in zip(images, ids, strict=True)]
+        found = _on_host(self._each(torch.stack(turned), ids, dict.fromkeys(self.taps, positions.moments)))
+        return {name: values.sum(axis=(0, 1), dtype=np.float64) for name, values in found.items()}
+
     def _encoder(self, arrays: Arrays, name: str) -> MapFunction:
         codec = codecs.unpack(arrays, name, self.backbone.device)
         return partial(codec.encode, dtype=self.config.codec.dtype)
 
     def _native(self, image_size: int) -> list[Tap]:
         if image_size < 1 or image_size % self.backbone.image_multiple:
-            wanted = f"a multiple of {self.backbone.image_multiple} pixels"
+            step = self.backbone.image_multiple
+            near = max(1, round(image_size / step)) * step
+            wanted = f"a multiple of {step} pixels, such as {near}"
             raise ConfigError(f"data.size: {image_size}, but {self.backbone.name} wants {wanted}")
-        return taps.describe(self.backbone.unet, self.taps, image_size // self.backbone.pixels_per_cell)
+        return self.backbone.describe(self.taps, image_size)
 
     def _each(self, images: Images, ids: Sequence[str], functions: Mapping[str, MapFunction]) -> dict[str, Tensor]:
         """Run the model, and a function per tap on full batches; results (B, T, ...) by tap, on the device."""
@@ -172,23 +184,23 @@ class Extractor:
             )
 
     def _parts(self, images: Images, ids: Sequence[str]) -> Iterator[Part]:
-        latents = self._latents(images)
-        caller = Caller(self.backbone, self.taps, self.config.timesteps, self.batch, images.shape[1])
+        batches = self._latents(images)
+        if self.config.mode == "clean":
+            return modes.clean(self.backbone, self.taps, batches)
+        assert isinstance(self.backbone, StableDiffusion)  # As modes.require saw.
+        caller = Caller(self.backbone, self.taps, self.config.timesteps, self.batch)
+        latents = torch.cat(list(batches))[: len(images)]
         if self.config.mode == "inversion":
             return modes.along_inversion(caller, latents)
-        shape = tuple(latents.shape[1:])
-        return modes.at_timesteps(
-            caller, latents, partial(self._noise, shape, ids) if self.config.mode == "noise" else None
-        )
+        return modes.at_timesteps(caller, latents, partial(self._noise, tuple(latents.shape[1:]), ids))
 
-    def _latents(self, images: Images) -> Tensor:
-        found = []
+    def _latents(self, images: Images) -> Iterator[Tensor]:
+        """Of one batch after the other; behind those of the last images are those of nothing."""
         for start in range(0, len(images), self.batch):
             part = modes.sent(torch.as_tensor(images[start : start + self.batch]), self.backbone.device)
             pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             with modes.same_kernels():
-                found.append(self.backbone.latents(modes.padded(pixels, self.batch))[: len(part)])
-        return torch.cat(found)
+                yield self.backbone.latents(modes.padded(pixels, self.batch))
 
     def _noise(self, shape: tuple[int, ...], ids: Sequence[str], row: int, timestep: int) -> Tensor:
         own = ids[row] if self.config.noise == "image" else None
@@ -205,26 +217,6 @@ class Extractor:
         if len(images) != len(ids) or not ids:
             raise ValueError(f"{len(images)} images and {len(ids)} ids, wanted as many, and at least one")
         self._native(images.shape[1])
-
-
-def _check_timesteps(backbone: Backbone, config: FeatureConfig) -> None:
-    steps = len(backbone.alphas_cumprod)
-    if config.mode == "inversion":
-        if steps < noising.INVERSION_STEPS:
-            raise ConfigError(
-                f"features.mode: inversion takes {noising.INVERSION_STEPS} steps, but {backbone.name} has {steps}; use mode noise"
-            )
-        walk = noising.inversion_timesteps(steps)
-        wanted = f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}"
-        wrong = [t for t in config.timesteps if t not in walk]
-        if backbone.prediction_type not in ("epsilon", "v_prediction"):
-            raise ConfigError(
-                f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
-            )
-    else:
-        wrong, wanted = [t for t in config.timesteps if t >= steps], f"{backbone.name} has 0 to {steps - 1}"
-    if wrong:
-        raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
 
 
 def _is_short_of_memory(error: RuntimeError) -> bool:

@@ -1,9 +1,9 @@
-"""Which calls of the UNet give the features of some images: one for each timestep, or one walk through all of them.
+"""Which calls of a model give the features of some images: one, one for each timestep, or one walk through all of them.
 
 Law: every call has the same shape, `batch`, the last one padded (extractor.py says why).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import pairwise, product
 from typing import NamedTuple
@@ -12,23 +12,24 @@ import torch
 from torch import Tensor
 
 from uldscale.diffusion import noising, taps
-from uldscale.diffusion.backbone import Backbone
+from uldscale.diffusion.backbone import Backbone, Mode
+from uldscale.diffusion.stable_diffusion import StableDiffusion
+from uldscale.errors import ConfigError
 
 
 class Caller(NamedTuple):
-    """A model, and what to ask of it."""
+    """A diffusion model, and what to ask of it."""
 
-    backbone: Backbone
+    backbone: StableDiffusion
     taps: tuple[str, ...]
     timesteps: tuple[int, ...]
     batch: int
-    image_size: int
 
 
 class Part(NamedTuple):
-    """What one call of the UNet gave.
+    """What one call of the model gave.
 
-    place: where the maps belong in the sequence of all (image, timestep), timestep fastest; it has n <= batch places.
+    place: where the maps belong in the sequence of all (image, timestep), timestep fastest; n <= batch of it are there.
     maps: (batch, Cin, side, side) by tap; what lies behind the n-th map is padding.
     """
 
@@ -36,22 +37,69 @@ class Part(NamedTuple):
     maps: dict[str, Tensor]
 
 
-def at_timesteps(caller: Caller, latents: Tensor, noise: Callable[[int, int], Tensor] | None) -> Iterator[Part]:
+def require(backbone: Backbone, mode: Mode, timesteps: tuple[int, ...]) -> None:
+    """Raises ConfigError for a mode or a timestep that a model does not have."""
+    clean = [backbone.clean_timestep]
+    if mode not in backbone.modes:
+        wanted = f"set extract.features.mode=clean and extract.features.timesteps={clean}"
+        raise ConfigError(f"features.mode: {mode}, but {backbone.name} knows no noise; {wanted}")
+    if mode == "clean" and list(timesteps) != clean:
+        wanted = f"wants {clean} without noise; set extract.features.timesteps={clean}"
+        raise ConfigError(f"features.timesteps: {timesteps[0]}, but {backbone.name} {wanted}")
+    if isinstance(backbone, StableDiffusion) and mode != "clean":
+        _require_steps(backbone, mode, timesteps)
+
+
+def _require_steps(backbone: StableDiffusion, mode: Mode, timesteps: tuple[int, ...]) -> None:
+    steps = len(backbone.alphas_cumprod)
+    if mode == "inversion":
+        _require_invertible(backbone, steps)
+        walk = noising.inversion_timesteps(steps)
+        wanted = f"wanted some of -1, 0, {walk[2]}, ..., {walk[-1]}"
+        wrong = [timestep for timestep in timesteps if timestep not in walk]
+    else:
+        wanted = f"{backbone.name} has 0 to {steps - 1}"
+        wrong = [timestep for timestep in timesteps if timestep >= steps]
+    if wrong:
+        raise ConfigError(f"features.timesteps: {wrong[0]}, but {wanted}")
+
+
+def _require_invertible(backbone: StableDiffusion, steps: int) -> None:
+    if steps < noising.INVERSION_STEPS:
+        raise ConfigError(
+            f"features.mode: inversion takes {noising.INVERSION_STEPS} steps, but {backbone.name} has {steps}; use mode noise"
+        )
+    if backbone.prediction_type not in ("epsilon", "v_prediction"):
+        raise ConfigError(
+            f"features.mode: inversion knows no prediction type {backbone.prediction_type!r}; use mode noise"
+        )
+
+
+def clean(backbone: Backbone, names: tuple[str, ...], latents: Iterable[Tensor]) -> Iterator[Part]:
+    """One call for each batch of images; latents: (batch, Z, H, W) float32 of one batch after the other."""
+    start = 0
+    for inputs in latents:
+        with same_kernels():
+            maps = backbone.maps(names, inputs, _all_at(backbone.clean_timestep, inputs))
+        yield Part(slice(start, start + len(inputs)), maps)
+        start += len(inputs)
+
+
+def at_timesteps(caller: Caller, latents: Tensor, noise: Callable[[int, int], Tensor]) -> Iterator[Part]:
     """Independent calls, all images and timesteps in one sequence of batches.
 
-    latents: (B, Z, H, W) float32; noise: that of an image at a timestep, (Z, H, W) on the CPU; None leaves latents clean.
+    latents: (B, Z, H, W) float32; noise: that of an image at a timestep, (Z, H, W) on the CPU.
     """
     pairs = list(product(range(len(latents)), caller.timesteps))
     repeated = latents.repeat_interleave(len(caller.timesteps), dim=0)
     for start in range(0, len(pairs), caller.batch):
         part = pairs[start : start + caller.batch]
         timesteps = sent(torch.tensor([timestep for _, timestep in part]), latents.device)
-        inputs = repeated[start : start + caller.batch]
-        if noise is not None:
-            drawn = sent(torch.stack([noise(*pair) for pair in part]), latents.device)
-            inputs = noising.add_noise(inputs, drawn, timesteps, caller.backbone.alphas_cumprod)
+        drawn = sent(torch.stack([noise(*pair) for pair in part]), latents.device)
+        images = repeated[start : start + caller.batch]
+        inputs = noising.add_noise(images, drawn, timesteps, caller.backbone.alphas_cumprod)
         with same_kernels():
-            maps = taps.read(*_call(caller, padded(inputs, caller.batch), padded(timesteps, caller.batch)))
+            maps = caller.backbone.maps(caller.taps, padded(inputs, caller.batch), padded(timesteps, caller.batch))
         yield Part(slice(start, start + len(part)), maps)
 
 
@@ -70,7 +118,7 @@ def along_inversion(caller: Caller, latents: Tensor) -> Iterator[Part]:
             if here in caller.timesteps:
                 yield Part(_places(caller, rows, here), maps)
         with same_kernels():
-            maps = taps.read(*_call(caller, at, _all_at(walk[-1], at)))
+            maps = caller.backbone.maps(caller.taps, at, _all_at(walk[-1], at))
         yield Part(_places(caller, rows, walk[-1]), maps)
 
 
@@ -82,17 +130,10 @@ def _places(caller: Caller, rows: range, timestep: int) -> slice:
 def _walk(caller: Caller, latents: Tensor, here: int, there: int) -> tuple[dict[str, Tensor], Tensor]:
     """The maps at a timestep, and the latents at the next one."""
     with same_kernels():
-        maps, said = taps.read_whole(*_call(caller, latents, _all_at(here, latents)))
+        call = caller.backbone.call(latents, _all_at(here, latents))
+        maps, said = taps.read_whole(caller.backbone.unet, caller.taps, *call)
     known = caller.backbone.alphas_cumprod, caller.backbone.prediction_type
     return maps, noising.invert(latents, said.float(), here, there, *known)
-
-
-def _call(
-    caller: Caller, latents: Tensor, timesteps: Tensor
-) -> tuple[torch.nn.Module, tuple[str, ...], Tensor, Tensor, dict[str, object]]:
-    backbone = caller.backbone
-    condition = backbone.condition(len(latents), caller.image_size)
-    return backbone.unet, caller.taps, latents.to(backbone.dtype), timesteps, condition
 
 
 def _all_at(timestep: int, latents: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Taps: the maps inside the decoder of a UNet that serve as features.
+"""Taps: the maps inside a model that serve as features, found by hooks in one call that ends with the last of them.
 
-A tap is the output of the second convolution of a decoder ResNet block, before the shortcut is added (Luo et al. 2023,
-Diffusion Hyperfeatures). It is named as diffusers names the block: "up_blocks.0.resnets.1".
+That of Stable Diffusion is the output of the second convolution of a decoder ResNet block, before the shortcut is added (Luo et
+al. 2023, Diffusion Hyperfeatures). It is named as diffusers names the block: "up_blocks.0.resnets.1".
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -24,11 +25,10 @@ class Tap(NamedTuple):
     side: int
 
 
-def select(unet: nn.Module, wanted: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
-    """Names of the wanted taps, in the order of the decoder. Raises ConfigError when there are none or unknown ones."""
-    names = _decoder_blocks(unet)
+def select(names: Sequence[str], wanted: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
+    """The wanted ones of the names of all taps, in their order. Raises ConfigError when there are none or unknown ones."""
     if wanted == "all":
-        return names
+        return tuple(names)
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
         got = f"the model has no {unknown[0]!r}" if unknown else "empty"
@@ -36,9 +36,22 @@ def select(unet: nn.Module, wanted: Literal["all"] | Sequence[str]) -> tuple[str
     return tuple(name for name in names if name in wanted)
 
 
+def outputs(call: Callable[[], object], modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """What some modules of a model put out in one call of it, cut off after the last; of several outputs the first."""
+    with _kept(modules, len(modules)) as found, suppress(_AllFound):
+        call()
+    return {name: found[name] for name in modules}
+
+
+def decoder_blocks(unet: nn.Module) -> tuple[str, ...]:
+    """Names of the taps of a UNet, in the order of the decoder."""
+    ups: Any = unet.get_submodule("up_blocks")
+    return tuple(f"up_blocks.{level}.resnets.{i}" for level, block in enumerate(ups) for i in range(len(block.resnets)))
+
+
 def describe(unet: nn.Module, names: Sequence[str], latent_side: int) -> list[Tap]:
     """Channels and side of each tap for latents of `latent_side` cells, from shapes alone."""
-    last = _level(_decoder_blocks(unet)[-1])
+    last = _level(decoder_blocks(unet)[-1])
     return [
         Tap(name, _second_convolution(unet, name).out_channels, latent_side >> (last - _level(name))) for name in names
     ]
@@ -51,16 +64,14 @@ def read(
 
     latents: (B, Z, H, W); timesteps: (B,); condition: from Backbone.condition. Returns (B, Cin, side, side) by name.
     """
-    with _kept(unet, names, len(names)) as found, suppress(_AllFound):
-        unet(latents, timesteps, **condition)
-    return {name: found[name] for name in names}
+    return outputs(partial(unet, latents, timesteps, **condition), _second_convolutions(unet, names))
 
 
 def read_whole(
     unet: nn.Module, names: Sequence[str], latents: Tensor, timesteps: Tensor, condition: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Like `read`, but to the end: also what the UNet says (B, Z, H, W)."""
-    with _kept(unet, names) as found:
+    with _kept(_second_convolutions(unet, names)) as found:
         said: Tensor = unet(latents, timesteps, **condition).sample
     return found, said
 
@@ -86,28 +97,27 @@ class _AllFound(Exception):
 
 
 @contextmanager
-def _kept(unet: nn.Module, names: Sequence[str], stop_at: int | None = None) -> Iterator[dict[str, Tensor]]:
-    """What the taps give while the context lasts; the call ends when `stop_at` of them were seen."""
+def _kept(modules: Mapping[str, nn.Module], stop_at: int | None = None) -> Iterator[dict[str, Tensor]]:
+    """What the modules put out while the context lasts; the call ends when `stop_at` of them were seen."""
     found: dict[str, Tensor] = {}
     with ExitStack() as hooks:
-        for name in names:
-            hook = _second_convolution(unet, name).register_forward_hook(_keeper(found, name, stop_at))
+        for name, module in modules.items():
+            hook = module.register_forward_hook(_keeper(found, name, stop_at))
             hooks.callback(hook.remove)
         yield found
 
 
 def _keeper(found: dict[str, Tensor], name: str, stop_at: int | None) -> Callable[..., None]:
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        found[name] = output
+    def keep(module: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        found[name] = output[0] if isinstance(output, tuple) else output
         if len(found) == stop_at:
             raise _AllFound
 
     return keep
 
 
-def _decoder_blocks(unet: nn.Module) -> tuple[str, ...]:
-    ups: Any = unet.get_submodule("up_blocks")
-    return tuple(f"up_blocks.{level}.resnets.{i}" for level, block in enumerate(ups) for i in range(len(block.resnets)))
+def _second_convolutions(unet: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    return {name: _second_convolution(unet, name) for name in names}
 
 
 def _second_convolution(unet: nn.Module, name: str) -> nn.Conv2d:

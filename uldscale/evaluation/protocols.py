@@ -43,8 +43,9 @@ def protocols_for(num_points: int) -> list[Protocol]:
     """The protocols that `num_points` annotated points allow: the one for curves, the one for headlines, then others.
 
     68 points: `68pt-300`, `5pt-all`, and with the other normalisers `68pt-300-lids`, `68pt-300-box`; n others: `<n>pt-300`
-    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, for 9 also the box
-    (`-box`, as CGB); 98 (WFLW) have their outer eye corners; any other number has the square root of the area of the points' box.
+    and `<n>pt-all`. 5 points (MAFL, AFLW) and 9 (CAT) begin with the eyes, whose distance is the normaliser, or else the box (`-box`,
+    as CGB on cats): heads in profile have next to no distance between the eyes. 98 (WFLW) have their outer eye corners; any other
+    number has the square root of the area of the points' box.
     `-ktl`: the same with the ridges that KeypointsToLandmarks, whose protocol the paper follows, has on MAFL (5 points, lids) or
     LS3D-W (box).
     """
@@ -56,7 +57,8 @@ def protocols_for(num_points: int) -> list[Protocol]:
     lengths: dict[int, Normaliser] = {5: "eye_centres", 9: "eye_centres", 98: "interocular_60_72"}
     normaliser = lengths.get(num_points, "box")
     drawn, whole = _drawn(f"{num_points}pt-300", points, normaliser), _whole(f"{num_points}pt-all", points, normaliser)
-    others = {5: [_ktl(whole)], 9: [_drawn("9pt-300-box", "all", "box"), _whole("9pt-all-box", "all", "box")]}
+    boxes = [_drawn(f"{num_points}pt-300-box", points, "box"), _whole(f"{num_points}pt-all-box", points, "box")]
+    others = {5: [*boxes, _ktl(whole)], 9: boxes}
     return [drawn, whole, *others.get(num_points, [])]
 
 

@@ -9,7 +9,7 @@ Legend: B batch, G side of the grid, M keypoints of an image (padded), D descrip
 Source: non-maximum suppression of paper section 3.2; threshold and radius as in Mallis et al. (paper reference 32).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -35,6 +35,9 @@ class KeypointConfig(Settings):
     """Most keypoints of an image."""
     minimum: int = Field(10, ge=0)
     """So many of the highest peaks are kept whatever their heat."""
+    source: Literal["landmarks", "peaks"] = "landmarks"
+    """What is clustered: in the first round cells, then each landmark of the round before in its best cell; or, as in the paper, what
+    non-maximum suppression leaves, in every round and in the detector."""
     visible: float = Field(0.05, ge=0, lt=1)
     """Score (heat times agreement of the descriptor) below which a landmark counts as missing."""
 
@@ -78,12 +81,18 @@ def inside_border(maps: Tensor, border: float) -> Tensor:
     side = maps.shape[-1]
     centres = (torch.arange(side, device=maps.device) + 0.5) / side
     inside = (centres >= border) & (centres <= 1 - border)
-    return (inside[:, None] & inside).expand(len(maps), -1, -1)
+    # Not len: torch.export would take the batch at hand for the only one.
+    return (inside[:, None] & inside).expand(maps.shape[0], -1, -1)
 
 
 def suppression_radius(config: KeypointConfig, grid: int) -> int:
     """Least Chebyshev distance of two keypoints on this grid, in cells."""
     return max(2, round(config.radius * grid / 64))
+
+
+def most_keypoints(config: KeypointConfig, grid: int) -> int:
+    """So many an image can have: no two are nearer than the radius."""
+    return int(min(config.maximum, (-(-grid // suppression_radius(config, grid))) ** 2))
 
 
 def sample(descriptors: Tensor, points: Tensor) -> Tensor:

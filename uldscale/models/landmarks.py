@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from uldscale.models.keypoints import log_heat, refine, sample
+from uldscale.models.keypoints import KeypointConfig, Keypoints, detect, log_heat, refine, sample
 
 _SPREAD = 0.4
 """Standard deviation of that Gaussian: half the margin that training puts between landmarks. Measured on real faces after 150 and after
@@ -37,6 +37,13 @@ class Located(NamedTuple):
     """(B, K) heat times agreement, in [0, 1]; 0 where missing"""
     descriptors: Tensor
     """(B, K, D) of unit norm; zeros where missing"""
+
+
+def find(heat: Tensor, descriptors: Tensor, centroids: Tensor, inside: Tensor, config: KeypointConfig) -> Located:
+    """Landmarks as a detector has them: see `locate`, or `exemplars` where keypoints are peaks."""
+    if config.source == "peaks":
+        return exemplars(detect(heat, config, inside), descriptors, centroids)
+    return locate(heat, descriptors, centroids, inside, config.visible)
 
 
 def centre_of_mass(likely: Tensor, cells: Tensor) -> Tensor:
@@ -77,3 +84,18 @@ def locate(
     found = best.exp() >= threshold
     points = place(likely, cells).where(found[..., None], torch.nan)
     return Located(points, best.exp().where(found, 0.0), sample(maps, points))
+
+
+def exemplars(peaks: Keypoints, descriptors: Tensor, centroids: Tensor) -> Located:
+    """Landmarks with centroids (B, K, D) among the peaks of a heatmap (paper 3.1): of those nearest to a centroid the nearest.
+
+    A landmark that no peak is nearest to is missing. No gradient.
+    """
+    found = sample(descriptors.detach().float(), peaks.points)
+    gaps = torch.cdist(found, centroids).masked_fill(~peaks.valid[..., None], torch.inf)
+    owned = gaps == gaps.amin(-1, keepdim=True)
+    best, which = gaps.masked_fill(~owned, torch.inf).min(1)
+    missing = best.isinf()
+    points = peaks.points.gather(1, which[..., None].expand(-1, -1, 2)).masked_fill(missing[..., None], torch.nan)
+    scores = peaks.scores.gather(1, which).masked_fill(missing, 0.0)
+    return Located(points, scores, sample(descriptors.detach().float(), points))

@@ -5,11 +5,13 @@ import os
 import platform
 import secrets
 import signal
-import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
+import psutil
 import ray
 import torch
 from ray._private.grpc_utils import init_grpc_channel
@@ -18,7 +20,7 @@ from ray.exceptions import AuthenticationError
 
 from uldscale.errors import ConfigError, IncompleteError
 from uldscale.runtime.roles import RuntimeConfig, Team
-from uldscale.runtime.screen import screen
+from uldscale.runtime.screen import level, patience, warn
 from uldscale.runtime.watch import NodeWatch
 
 NAMESPACE = "uldscale"
@@ -37,6 +39,8 @@ _LOCAL_ENVIRONMENT = {
 }
 
 
+STARTS = 3
+"""Of Ray on this machine, if it is late: the second finds in memory what the first had to read."""
 _LATE = "node timed out during startup"
 
 
@@ -55,7 +59,10 @@ def connect(runtime: RuntimeConfig) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # Ray looks for a Ctrl-C once a second only, while `ray job stop` leaves three.
     os.environ.setdefault("RAY_get_check_signal_interval_milliseconds", "100")
-    quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    debug = level() <= logging.DEBUG
+    quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": debug, "logging_level": logging.ERROR}
+    if debug:
+        quiet["logging_level"] = logging.DEBUG
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _join(address, quiet)
@@ -73,10 +80,21 @@ def join(runtime: RuntimeConfig) -> None:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    try:
-        if ":" in address and "://" not in address:
-            _ask_head(address)
+    with patience(f"joining the Ray cluster at {address}"), _telling(address):
+        _ask_head(address)
         ray.init(**quiet)
+
+
+def ask(address: str) -> None:
+    """Whether a cluster answers there, to this token. Raises ConfigError when it does not."""
+    with _telling(address):
+        _ask_head(address)
+
+
+@contextmanager
+def _telling(address: str) -> Iterator[None]:
+    try:
+        yield
     except AuthenticationError as error:
         raise _refused(address, "has no token") from error
     except ConnectionError as error:
@@ -88,6 +106,8 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 def _ask_head(address: str) -> None:
     """Ray's own first call goes on for minutes, whatever the head says, or does not say."""
+    if ":" not in address or "://" in address:
+        return
     head: Any = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(init_grpc_channel(address))  # type: ignore[no-untyped-call]
     question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
     try:
@@ -115,23 +135,35 @@ def _start_here(runtime: RuntimeConfig, quiet: dict[str, Any]) -> None:
     # Otherwise Ray writes a token to the home folder, which a container may not have.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     _check_gpus(runtime)
-    screen().say("starting Ray on this machine")
     teams = [role for role in runtime.roles.values() if isinstance(role, Team)]
     wanted = max(team.count * team.cpus for team in teams) + runtime.relabel.cpus
     # CPUs are only counted by Ray: fewer cores than that make a run slow, but must not make it wait for itself.
     cpus = max(os.cpu_count() or 1, _LOGICAL_CPUS, int(wanted) + 1)
-    try:
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet
-        )
-    except Exception as error:
-        # Ray waits for its own node for 30 s, and has no class for what it raises then.
-        if _LATE not in str(error):
-            raise
-        raise IncompleteError(
-            "Ray did not start on this machine within 30 s, which other processes may keep busy; run the same command again, "
-            "or with runtime.ray=false"
-        ) from error
+    options: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    before = set(psutil.Process().children(recursive=True))
+    for start in range(STARTS):
+        try:
+            with patience("starting Ray on this machine" + (f", try {start + 1} of {STARTS}" if start else "")):
+                ray.init(address="local", **options, **quiet)
+            return
+        except Exception as error:
+            # Ray waits for its own node for 30 s, and has no class for what it raises then.
+            if _LATE not in str(error):
+                raise
+            _end_others_than(before)
+            late = error
+    raise IncompleteError(
+        f"Ray did not start on this machine within 30 s, {STARTS} times in a row, which other processes may keep busy; run the same "
+        "command again, or with runtime.ray=false"
+    ) from late
+
+
+def _end_others_than(before: set[psutil.Process]) -> None:
+    """End what a Ray that was late has left, or its next start would have to share the processors with it."""
+    ray.shutdown()
+    for child in set(psutil.Process().children(recursive=True)) - before:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _end_like_ctrl_c() -> None:
@@ -156,9 +188,9 @@ def _tell_idle_gpus(runtime: RuntimeConfig) -> None:
     """A process that reserves no GPU computes on none, so GPUs that nobody asks for stay idle."""
     there: float = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
     if there and not any(role.gpus for role in runtime.roles.values()):
-        sys.stderr.write(
-            f"uldscale: this run leaves all GPUs of Ray idle ({there:g}); set runtime.extract.gpus=1, runtime.train.gpus=1 and "
-            "runtime.locate.gpus=1 to use them\n"
+        warn(
+            f"this run leaves all GPUs of Ray idle ({there:g}); set runtime.extract.gpus=1, runtime.train.gpus=1 and "
+            "runtime.locate.gpus=1 to use them"
         )
 
 

@@ -7,57 +7,20 @@ import shutil
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Self
 
 from uldscale import files
 from uldscale.runtime import telemetry
 from uldscale.runtime.screen import screen
+from uldscale.runtime.standing import Standing, clock, read
+
+__all__ = ["Progress", "Standing", "clock", "read"]
 
 TICK_SECONDS = 0.5
 FILE_SECONDS = 2.0
 """Between two writes of the file."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a stage stands, as the process that does it says."""
-
-    stage: str
-    total: int
-    done: int = 0
-    begun: int = 0
-    """How many were done when the process took it up."""
-    seconds: float = 0.0
-    """Since then."""
-    active: bool = True
-    note: str = ""
-    """What else there is to say, such as the loss."""
-    time: float = 0.0
-    """When it was said, Unix seconds."""
-
-    @property
-    def rate(self) -> float:
-        """A second."""
-        return (self.done - self.begun) / max(1e-9, self.seconds)
-
-    @property
-    def left(self) -> float | None:
-        """Seconds until the end at this rate; None where nothing is done yet."""
-        return (self.total - self.done) / self.rate if self.done > self.begun else None
-
-    def line(self) -> str:
-        """All of it in words."""
-        share = 100 * self.done / max(1, self.total)
-        parts = [f"{self.stage}: {self.done}/{self.total} ({share:.0f} %)"]
-        if self.done > self.begun:
-            parts.append(f"{self.rate:.3g}/s")
-        if self.done >= self.total:
-            parts.append(f"{clock(self.seconds)} in all")
-        elif self.left is not None:
-            parts.append(f"{clock(self.left)} left")
-        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 class Progress:
@@ -110,13 +73,6 @@ class Progress:
             _record_disk(self._folder)
 
 
-def read(folder: str) -> list[Standing]:
-    """Standings of all stages that said something, in the order in which they did so last."""
-    names = [name for name in files.names(folder) if name.endswith(".json")]
-    found = [Standing(**files.read_json(files.join(folder, name))) for name in names]
-    return sorted(found, key=lambda standing: standing.time)
-
-
 def _record(standing: Standing) -> None:
     stage = standing.stage
     telemetry.record("uldscale_stage_active", float(standing.active), stage=stage)
@@ -130,10 +86,3 @@ def _record_disk(folder: str) -> None:
     usage = shutil.disk_usage(folder)
     telemetry.record("uldscale_output_free_bytes", usage.free)
     telemetry.record("uldscale_output_size_bytes", usage.total)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03, or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

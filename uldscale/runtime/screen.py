@@ -1,6 +1,12 @@
 """Standard error of this process: bars where it is a terminal, plain lines elsewhere."""
 
+import logging
+import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,9 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Live
 
 if TYPE_CHECKING:
-    from uldscale.runtime.progress import Standing
+    from uldscale.runtime.standing import Standing
 
 LINE_SECONDS = 10.0
+
+
+LEVEL = "ULDSCALE_LOG_LEVEL"
+"""Variable that says how much is said here: debug, with what Ray and other libraries say; info; warning or error, with those alone."""
 
 
 class Screen(Protocol):
@@ -26,7 +36,49 @@ class Screen(Protocol):
 
 def screen() -> Screen:
     """The one of this process."""
+    if level() > logging.INFO:
+        return _nothing()
     return _bars() if sys.stderr.isatty() else _lines()
+
+
+def level() -> int:
+    """What is said at least, as a level of `logging`."""
+    return logging.getLevelNamesMapping().get(os.environ.get(LEVEL, "info").upper(), logging.INFO)
+
+
+def warn(text: str) -> None:
+    """A line about something that a user may want to change."""
+    if level() <= logging.WARNING:
+        (_lines() if level() == logging.WARNING else screen()).say(f"warning: {text}")
+
+
+@contextmanager
+def patience(text: str) -> Iterator[None]:
+    """Say a line at once, and every ten seconds how long the block has taken: for what tells nothing itself."""
+    ended, start = threading.Event(), time.monotonic()
+
+    def go_on() -> None:
+        while not ended.wait(LINE_SECONDS):
+            screen().say(f"{text}: {time.monotonic() - start:.0f} s")
+
+    screen().say(text)
+    thread = threading.Thread(target=go_on, name="patience", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Nothing:
+    """Shows nothing."""
+
+    def show(self, standing: "Standing", *, last: bool) -> None:
+        """Not shown."""
+
+    def say(self, text: str) -> None:
+        """Not said."""
 
 
 class Lines:
@@ -75,6 +127,11 @@ class Bars:
     def say(self, text: str) -> None:
         """Write it above the bars."""
         (self._live.console if self._live else Console(stderr=True)).print(text, highlight=False, soft_wrap=True)
+
+
+@cache
+def _nothing() -> Nothing:
+    return Nothing()
 
 
 @cache

@@ -11,7 +11,7 @@ from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.stages.locate import PROBE
 from uldscale.training import symptoms, warnings
-from uldscale.training.symptoms import Symptom
+from uldscale.training.warnings import Symptom
 
 BACKGROUND_IMAGES = 48
 """Images of which the background is told."""

@@ -103,6 +103,8 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
             "train_images": len(index.rows("train")),
             "test_images": len(index.rows("test")),
             "quarantined": len(index.quarantined()),
+            "conventions": index.conventions,
+            "roi": index.regions(),
             "annotated_test_images": 0 if truth is None else len(truth.test),
             "estimated_yaws": int(np.isfinite(judge.yaw()).sum() - np.isfinite(index.yaw(index.judged())).sum()),
         },
@@ -168,7 +170,7 @@ class _Judge:
         errors = self._errors(points * self.truth.scale) if self.truth and self.protocols else {}
         measures: dict[str, Any] = {
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
-            **self._probed(method, points),
+            **self._probed(method, points, poses),
             **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
             **(self._poses(poses) if method in _WITH_POSES else {}),
         }
@@ -218,7 +220,7 @@ class _Judge:
         measures = {"pose_purity": agreement.purity, "pose_nmi": agreement.normalised_mutual_information}
         return {**measures, "poses": agreement.to_json()}
 
-    def _probed(self, method: str, points: NDArray[np.float32]) -> dict[str, Any]:
+    def _probed(self, method: str, points: NDArray[np.float32], poses: NDArray[np.int64]) -> dict[str, Any]:
         """Consistency under the store's own random similarity, and how well descriptors of landmarks keep apart."""
         path = files.join(self.run.method(method), PROBE)
         if not files.exists(path):
@@ -228,13 +230,14 @@ class _Judge:
         turned = np.linalg.det(probe.matrices) > 0
         moves = consistency.consistency(points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], SIDE)
         found = np.isfinite(probe.descriptors).all(-1)
-        # A landmark is the same in every pose, so its descriptors of all poses are one cluster.
-        labels = np.broadcast_to(np.arange(points.shape[1]), found.shape)
+        # The clusters of two stages are the landmarks of each pose, Q x K of them (paper, Table 3); with one stage poses are all 0.
+        labels = points.shape[1] * poses[probe.rows][:, None] + np.arange(points.shape[1])
         apart = clusters.separation(probe.descriptors[found].astype(np.float32), labels[found], self.seed)
         return {
             "consistency_px": moves.error_px,
             "silhouette": apart.silhouette,
             "calinski_harabasz": apart.calinski_harabasz,
+            "clusters": len(np.unique(labels[found])),
             "consistency": moves.to_json(),
             "images": extremes.by_consistency(self.index, points, probe, SIDE),
         }

@@ -4,7 +4,7 @@ Law: the bytes of the store don't depend on the number of actors, on kills or on
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import typer
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from uldscale.data.index import ImageIndex
 from uldscale.diffusion import codec as codecs
+from uldscale.diffusion import positions
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.codec import Quality
 from uldscale.diffusion.extractor import Extractor, FeatureConfig
@@ -21,11 +22,11 @@ from uldscale.runtime.alone import Alone, pool
 from uldscale.runtime.pool import Finished, Pool
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.roles import RuntimeConfig
-from uldscale.stages.shard_worker import Blueprint, CodecSample, ExtractConfig, ShardDone
+from uldscale.stages.shard_worker import Blueprint, CodecSample, ExtractConfig, PlaceSample, ShardDone
 from uldscale.store.features import FeatureStore
 from uldscale.store.spec import StoreSpec, TapSpec
 
-Samples = dict[str, NDArray[np.float16]]
+Samples = dict[str, NDArray[np.floating]]
 
 CODEC_PIXELS = 16_384
 """Pixels per tap that the codec is fitted on: ten times the 1280 channels of the widest taps of SD."""
@@ -38,6 +39,11 @@ HELD_OUT = 1 / 9
 def store_root(config: ExtractConfig, run: RunFolder) -> str:
     """Where the store of a run is."""
     return config.store.root or run.store
+
+
+def require_features(features: FeatureConfig, image_size: int) -> None:
+    """That the model can give these features of such images, told before an image is read. Raises ConfigError or ModelError."""
+    Extractor(Backbone.outline(features.backbone, weights=False), features).tap_specs(image_size)
 
 
 def extract(
@@ -103,18 +109,29 @@ def _fit_codec(
     start = time.monotonic()
     fitted, held_out = _sample_rows(config, index)
     per_map = -(-CODEC_PIXELS // (len(fitted) * len(config.timesteps)))
-    items = [CodecSample(rows, per_map) for rows in (*_chunks(fitted), *_chunks(held_out))]
-    found: dict[CodecSample, Samples] = {}
-    with Progress("codec", len(fitted) + len(held_out), run.progress) as progress:
-        for done in workers.run(list(dict.fromkeys(items))):
-            found[done.item] = done.result
-            progress.advance(len(done.item.rows))
-    split = len(_chunks(fitted))
-    arrays = codecs.fit_all(_joined([found[item] for item in items[:split]]), config.codec.channels)
-    quality = codecs.quality_all(arrays, _joined([found[item] for item in items[split:]]), config.codec.dtype)
+    fit_on, measure_on = ([CodecSample(rows, per_map) for rows in _chunks(sample)] for sample in (fitted, held_out))
+    places = [PlaceSample(rows) for rows in _chunks(fitted)] if config.codec.position == "remove" else []
+    found = _sampled(workers, [*fit_on, *measure_on, *places], run)
+    without = _directions([found[item] for item in places])
+    samples, held = (_joined([found[item] for item in sample]) for sample in (fit_on, measure_on))
+    arrays = codecs.fit_all(samples, config.codec.channels, without)
+    quality = codecs.quality_all(arrays, held, config.codec.dtype)
     _tell_quality(quality, "images of its fit" if np.isin(held_out, fitted).all() else "held-out images", run)
     run.log(event="codec_fit", images=len(fitted), seconds=round(time.monotonic() - start, 3))
     return {**arrays, **codecs.pack_quality(quality)}
+
+
+def _sampled(
+    workers: Pool | Alone, items: Sequence[CodecSample | PlaceSample], run: RunFolder
+) -> dict[CodecSample | PlaceSample, Samples]:
+    """What the actors found, by item; an item may be there twice."""
+    found: dict[CodecSample | PlaceSample, Samples] = {}
+    wanted = list(dict.fromkeys(items))
+    with Progress("codec", sum(len(item.rows) for item in wanted), run.progress) as progress:
+        for done in workers.run(wanted):
+            found[done.item] = done.result
+            progress.advance(len(done.item.rows))
+    return found
 
 
 def _sample_rows(config: FeatureConfig, index: ImageIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -129,8 +146,15 @@ def _chunks(rows: NDArray[np.int64]) -> list[tuple[int, ...]]:
     return [tuple(rows[start : start + CODEC_CHUNK].tolist()) for start in range(0, len(rows), CODEC_CHUNK)]
 
 
-def _joined(samples: list[Samples]) -> Mapping[str, NDArray[np.float16]]:
+def _joined(samples: list[Samples]) -> Mapping[str, NDArray[np.floating]]:
     return {tap: np.concatenate([sample[tap] for sample in samples]) for tap in samples[0]}
+
+
+def _directions(moments: list[Samples]) -> dict[str, NDArray[np.float64]] | None:
+    """The positional subspace by tap, where it was asked for."""
+    if not moments:
+        return None
+    return {tap: positions.directions(np.sum([part[tap] for part in moments], axis=0)) for tap in moments[0]}
 
 
 def _tell_quality(quality: dict[str, Quality], measured_on: str, run: RunFolder) -> None:
@@ -159,7 +183,7 @@ def store_spec(config: ExtractConfig, outline: Backbone, image_size: int, *, num
         timesteps=features.timesteps,
         taps=tuple(TapSpec(*tap) for tap in taps),
         views=config.views.model_dump(mode="json"),
-        codec=features.codec.model_dump(mode="json"),
+        codec=features.codec.identity,
         dtype=features.codec.dtype,
         image_size=image_size,
         index=index,

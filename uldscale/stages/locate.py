@@ -47,12 +47,14 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
         pool(Blueprint(store.root, store.cache, gpus), "locate", runtime) as workers,
         Progress("locate", total, run.progress) as progress,
     ):
-        for method in lacking:
-            progress.advance(0, method)
+        for number, method in enumerate(lacking, start=1):
+            named = f"{method} ({number} of {len(lacking)} methods)"
+            progress.advance(0, f"landmarks of {named}")
             folder = run.method(method)
             points, poses = seek(workers, folder, rows, 0, ("points", "poses"), progress)
             ids = [index.row(int(row)).id for row in rows]
             Predictions(ids, points, poses).write(files.join(folder, PREDICTIONS))
+            progress.advance(0, f"moved views and descriptors of {named}")
             _probe(workers, folder, store, probed, progress).write(files.join(folder, PROBE))
             forget(folder)
 
@@ -105,4 +107,4 @@ class Locator:
         return {field: getattr(found, field) for field in chunk.fields}
 
     def _load(self, folder: str) -> LandmarkDetector:
-        return LandmarkDetector.load(folder, str(device(self._blueprint.gpus)))
+        return LandmarkDetector.from_pretrained(folder, device=str(device(self._blueprint.gpus)))

@@ -3,7 +3,8 @@
     {"name": "imm", "unit": "pixels", "images": {"<image id>": [[x, y], null, ...], ...}}
 
 unit "pixels": of the upright image file; "crop": unit coordinates of the region of interest. null is a landmark that was not found.
-Ids are those of the index (`uldscale index`): names of files without extension, relative to the folder of images.
+Ids are those of the index (`uldscale index`): names of files without extension, relative to the folder of images. `uldscale predict
+--format json` writes such files, with more about each image and landmark.
 """
 
 import json
@@ -20,9 +21,14 @@ from uldscale.data.sources import read_text
 from uldscale.errors import DataError
 from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
+from uldscale.runtime.screen import warn
 from uldscale.stages.evaluate import METHODS
 from uldscale.stages.locate import PREDICTIONS
 
+LARGEST_UNIT = 1.5
+"""Unit coordinates beyond are no places in a crop."""
+PIXELS = 0.25
+"""Share of such coordinates from which on they are pixels."""
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -32,6 +38,12 @@ class PeerFile(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     unit: Literal["pixels", "crop"]
     images: dict[str, list[tuple[Coordinate, Coordinate] | None]] = Field(min_length=1)
+    poses: dict[str, int] = {}
+    """Pose cluster by image."""
+    names: list[str] = []
+    scores: dict[str, list[Coordinate]] = {}
+    files: dict[str, str] = {}
+    """For people and other programs, as are names and scores."""
 
 
 def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
@@ -51,7 +63,9 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
     points = np.array([[point or (np.nan, np.nan) for point in peer.images[id]] for id in ids], np.float32)
     if peer.unit == "pixels":
         points = _in_crop(points, index)
-    poses = np.zeros(len(ids), np.int64)
+    else:
+        _require_unit(path, points)
+    poses = np.array([peer.poses.get(id, 0) for id in ids], np.int64)
     Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
     return peer.name
 
@@ -74,6 +88,17 @@ def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
         raise DataError(
             f"{path}: image {place!r} has {counts[place]} landmarks, wanted {wanted or 'at least 1'} as in all"
         )
+
+
+def _require_unit(path: str, points: NDArray[np.float32]) -> None:
+    """A few landmarks outside of the crop may be mistakes, many are pixels."""
+    found = np.abs(points[np.isfinite(points)])
+    share = float((found > LARGEST_UNIT).mean()) if len(found) else 0.0
+    said = f"{path}: unit is 'crop', whose coordinates are within 0 and 1, but {share:.1%} of them are beyond {LARGEST_UNIT:g}"
+    if share >= PIXELS:
+        raise DataError(f"{said}, the largest is {found.max():g}; set unit to 'pixels' if they are pixels of the image")
+    if share:
+        warn(said)
 
 
 def _in_crop(points: NDArray[np.float32], index: ImageIndex) -> NDArray[np.float32]:

@@ -1,7 +1,6 @@
 """The verb `plan`: what a job will cost, before anyone asks for a GPU."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import typer
@@ -11,62 +10,56 @@ from uldscale.data.index import DataConfig
 from uldscale.data.listing import list_records
 from uldscale.diffusion.backbone import Backbone
 from uldscale.diffusion.cost import Cost, measure
-from uldscale.errors import ConfigError
 from uldscale.models.network import Network, NetworkConfig
+from uldscale.runtime.machine import Machine
 from uldscale.runtime.roles import RuntimeConfig, Team
+from uldscale.stages.advice import Advisor
+from uldscale.stages.devices import CPU, CPU_EXTRACTION, CPU_TRAINING, Precision, gpu_of, spent, spent_here
 from uldscale.stages.extract import store_spec
 from uldscale.stages.needs import Scale, needs
 from uldscale.stages.shard_worker import ExtractConfig
 from uldscale.store.spec import StoreSpec
 from uldscale.training.schedule import TrainConfig
 
-UTILISATION = 0.4
-"""Share of a GPU's peak that a job is taken to reach; an assumption until it is measured on the GPU at hand."""
 STEPS_PER_SECOND = 10
 """Pace for which the reading rate is given."""
 
-Precision = Literal["bfloat16", "float32"]
-
 
 @dataclass(frozen=True)
-class Gpu:
-    """Data sheet figures, 10^12 operations a second."""
+class Plan:
+    """What a job will cost: lines by name, and advice in sentences."""
 
-    bfloat16: float
-    """Dense, in tensor cores."""
-    float32: float
-    """Outside of tensor cores, where torch multiplies matrices of float32. Its convolutions take TF32, so hours are an upper bound."""
-    dollars: float
-    """An hour, about what clouds ask on demand; negotiate."""
+    lines: dict[str, str]
+    advice: list[str]
 
 
-GPUS = {
-    # t4 has no units for bfloat16 and computes it like float32.
-    "t4": Gpu(8.1, 8.1, 0.4),
-    "l4": Gpu(121, 30.3, 0.8),
-    "a10g": Gpu(70, 31.5, 1.2),
-    "l40s": Gpu(362, 91.6, 1.9),
-    "a100": Gpu(312, 19.5, 3.0),
-    "h100": Gpu(989, 67, 6.0),
-    "h200": Gpu(989, 67, 7.0),
-}
+def print_plan(
+    data: DataConfig, extract: ExtractConfig, train: TrainConfig, runtime: RuntimeConfig, gpu: str, place: str = "."
+) -> None:
+    """Print the plan of a job, with a GPU or the "cpu" of this machine. Raises ConfigError for an unknown GPU."""
+    made = plan(data, extract, train, runtime, gpu, place)
+    lines = [f"{name:<12}{value}" for name, value in made.lines.items()]
+    typer.echo("\n".join([*lines, *(f"{'advice':<12}{sentence}" for sentence in made.advice)]))
 
 
-def print_plan(data: DataConfig, extract: ExtractConfig, train: TrainConfig, runtime: RuntimeConfig, gpu: str) -> None:
-    """Print the plan of a job, with a GPU. Raises ConfigError for an unknown GPU."""
-    if gpu not in GPUS:
-        raise ConfigError(f"unknown GPU {gpu!r}; wanted one of {', '.join(GPUS)}")
+def plan(
+    data: DataConfig, extract: ExtractConfig, train: TrainConfig, runtime: RuntimeConfig, gpu: str, place: str = "."
+) -> Plan:
+    """The plan of a job, whose run folder will be at `place`. Raises ConfigError for an unknown GPU."""
+    if gpu != CPU:
+        gpu_of(gpu)
     outline = Backbone.outline(extract.features.backbone, weights=False)
     splits = [split for split, _ in list_records(data)]
-    train = train.in_steps(splits.count("train"))
+    images = splits.count("train")
+    train = train.in_steps(images)
     spec = store_spec(extract, outline, data.size, num_rows=len(splits), index="")
-    cost = measure(extract.features, outline, data.size)
+    scale = Scale(extract, train, runtime, spec, images)
     lines = {
-        **_extraction(cost, spec, extract.features.backbone.dtype, gpu),
-        **_training(train, spec, splits.count("train"), runtime.train.count, gpu),
-        **_roles(Scale(extract, train, runtime, spec, splits.count("train")), outline),
+        **_extraction(measure(extract.features, outline, data.size), scale, gpu),
+        **_training(scale, gpu),
+        **_roles(scale, outline),
     }
-    typer.echo("\n".join(f"{name:<12}{value}" for name, value in lines.items()))
+    return Plan(lines, Advisor(scale, outline, extract.store.root or place, gpu).all())
 
 
 def training_flops(train: TrainConfig, spec: StoreSpec, images: int) -> int:
@@ -94,27 +87,37 @@ def _network_flops(config: NetworkConfig, spec: StoreSpec) -> int:
     return int(counted.get_total_flops())
 
 
-def _extraction(cost: Cost, spec: StoreSpec, precision: Precision, gpu: str) -> dict[str, str]:
+def _extraction(cost: Cost, scale: Scale, gpu: str) -> dict[str, str]:
+    spec, team = scale.spec, scale.runtime.extract
+    flops = spec.num_rows * spec.num_views * cost.flops
+    precision = scale.extract.features.backbone.dtype
     return {
         "images": f"{spec.num_rows:,} in {spec.num_views} views, {len(spec.timesteps)} timesteps, {len(spec.taps)} taps",
         "store": f"{_bytes(spec.stored_bytes)}, {_bytes(spec.row_bytes)} an image",
         "objects": f"{spec.num_objects:,} in {spec.num_shards:,} shards",
-        "extraction": _spent(spec.num_rows * spec.num_views * cost.flops, precision, gpu),
+        "extraction": spent_here(flops, CPU_EXTRACTION, _cores(team)) if gpu == CPU else spent(flops, precision, gpu),
     }
 
 
-def _training(train: TrainConfig, spec: StoreSpec, images: int, workers: int, gpu: str) -> dict[str, str]:
-    precision: Precision = "bfloat16" if train.engine.bf16 else "float32"
+def _training(scale: Scale, gpu: str) -> dict[str, str]:
+    train, spec, team, images = scale.train, scale.spec, scale.runtime.train, scale.images
+    flops = training_flops(train, spec, images)
     steps = sum(train.of(stage).steps for stage in train.stages)
     longest = max(train.of(stage).steps for stage in train.stages)
     step = train.batch * 2 * spec.row_bytes / spec.num_views
+    precision: Precision = "bfloat16" if train.engine.bf16 else "float32"
     return {
         "schedule": f"{steps:,} steps of {train.batch} images in 2 views, at most {longest * train.batch / images:.2g} epochs a stage, "
         f"{_rounds(train)} rounds of labels over {images:,} images",
-        "training": _spent(training_flops(train, spec, images), precision, gpu),
+        "training": spent_here(flops, CPU_TRAINING, _cores(team)) if gpu == CPU else spent(flops, precision, gpu),
         "reading": f"{_bytes(steps * step)} in all, {_bytes(step)} a step; "
-        f"{_bytes(step / workers * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
+        f"{_bytes(step / team.count * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
     }
+
+
+def _cores(team: Team) -> int:
+    """Of this machine, that the processes of a role keep busy."""
+    return min(Machine.here().cpus, team.count * team.threads)
 
 
 def _roles(scale: Scale, outline: Backbone) -> dict[str, str]:
@@ -128,19 +131,6 @@ def _roles(scale: Scale, outline: Backbone) -> dict[str, str]:
         if role.memory_gib is not None and role.memory_gib < memory:
             lines[name] += f": more than runtime.{name}.memory_gib"
     return lines
-
-
-def _spent(flops: float, precision: Precision, gpu: str) -> str:
-    """Operations, and what they take of a GPU."""
-    card = GPUS[gpu]
-    hours = flops / ((card.bfloat16 if precision == "bfloat16" else card.float32) * 1e12 * UTILISATION) / 3600
-    time = f"{hours:,.1f} hours" if hours >= 0.1 else f"{hours * 3600:,.1f} seconds"
-    rate = f"{UTILISATION:.0%} of its {precision} peak"
-    return f"{_flops(flops)}, {time} of one {gpu} at {rate}, ${hours * card.dollars:,.2f} at ${card.dollars:g} an hour"
-
-
-def _flops(count: float) -> str:
-    return f"{count / 1e12:,.1f} TFLOP" if count < 1e15 else f"{count / 1e15:,.1f} PFLOP"
 
 
 def _bytes(count: float) -> str:

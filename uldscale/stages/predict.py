@@ -1,115 +1,152 @@
-"""The verb `predict`: a trained detector on the user's images, as lines, JSON, or pictures with the landmarks on them."""
+"""The verb `predict`: a trained detector on images and videos, as a file of some tool, or as pictures with the landmarks."""
 
-import json
+import errno
 import os
+import re
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import torch
 import typer
 
 from uldscale import files
-from uldscale.data.images import BrokenImage, Pixels, decode
+from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.roi import Provider, RoiConfig, make_provider, margin_of
-from uldscale.data.sources import Box, Record, from_folder, ids_of
+from uldscale.data.sources import Box, numbered
 from uldscale.detector import LandmarkDetector
-from uldscale.errors import DataError, first_of
+from uldscale.errors import DataError, IncompleteError, first_of
 from uldscale.evaluation.plots import overlay as draw
+from uldscale.formats import FORMATS, Found
+from uldscale.runtime.progress import Progress
+from uldscale.runtime.screen import screen
+from uldscale.stages import pictures
+from uldscale.stages.pictures import Picture
 
 CHUNK = 16
+"""Pictures in memory."""
 
 
 def predict(
     model: str,
     images: list[str],
     *,
-    as_json: bool,
-    overlay: str | None,
+    format: str = "csv",
+    output: str | None = None,
+    overlay: str | None = None,
     boxes: str | None = None,
     backbone: str | None = None,
 ) -> None:
-    """Print the landmarks of each image in its pixels; on a GPU if there is one.
+    """Find landmarks on images, videos and folders of images, on a GPU if there is one; print them or write them to `output`.
 
-    `overlay` is a folder for pictures; `boxes` a file with the object's box in each image, by the ids of `data.kind: folder`.
-    Without it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now. Raises
-    DataError when an image is not there or two have one id, and after all others are done when one could not be read or has no box.
+    `format` is one of `formats.FORMATS`; `overlay` a folder for pictures with landmarks; `boxes` a file with the object's box in each
+    image, or those of several, by the ids of `pictures`; the second object of an image has "#2" in its id, and so on. Without
+    it an image is the object, cut out as those of the training were. `backbone` is where the diffusion model is now.
+
+    What cannot be used is named, and the next one goes on; at the end it raises IncompleteError. Raises DataError when an image is not
+    there, two have one id, or a place cannot be written.
     """
-    detector = LandmarkDetector.load(model, "cuda" if torch.cuda.is_available() else "cpu", backbone)
-    listed = [record for image in images for record in _expand(image)]
-    if overlay or boxes:
-        _require_distinct(listed)
-    broken: list[str] = []
-    records = []
-    for record, found, picture in _find(detector, listed, _region(boxes, detector), broken):
-        if overlay:
-            points = np.array([point or (np.nan, np.nan) for point in found["landmarks"]], np.float64)
-            files.write_bytes(files.join(overlay, f"{record.id}.png"), draw(picture, points))
-        records.append(found)
-        if not as_json:
-            typer.echo(_line(found))
-    if as_json:
-        typer.echo(json.dumps({"model": model, "images": records}))
-    if broken:
-        raise DataError(
-            f"{len(broken)} of {len(broken) + len(records)} images have no landmarks ({first_of(broken)}); "
-            "mend or leave them out"
+    _require_places(format, output, overlay)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    detector = LandmarkDetector.from_pretrained(model, device=device, backbone=backbone)
+    records, search = pictures.list_records(images), _Search(detector, _region(boxes, detector), overlay)
+    with Progress("predict", pictures.count(records)) as progress:
+        for chunk in _chunks(pictures.pictures(records)):
+            search.look(chunk)
+            progress.advance(len(chunk))
+    if search.found:
+        _write(FORMATS[format](search.found, detector.names, _title(model)), format, output)
+    if search.missed:
+        raise IncompleteError(
+            f"{len(search.missed)} images or videos have no landmarks, or not all ({first_of(search.missed)}); mend or leave them out"
         )
 
 
-def _expand(image: str) -> list[Record]:
-    if os.path.isdir(image):
-        return from_folder(image)
-    if not files.exists(image):
-        raise DataError(f"image {image!r} is not there; give image files or folders of images")
-    return [Record(ids_of([os.path.basename(image)])[0], image)]
+class _Search:
+    """What was found so far, and what was missed."""
+
+    def __init__(self, detector: LandmarkDetector, region: Provider, overlay: str | None) -> None:
+        self.found: list[Found] = []
+        self.missed: list[str] = []
+        self._detector, self._region, self._overlay = detector, region, overlay
+
+    def look(self, chunk: list[Picture]) -> None:
+        seen = [object for picture in chunk for object in self._objects(picture)]
+        if not seen:
+            return
+        found = self._detector([image for _, _, image, _ in seen], [box for *_, box in seen])
+        for row, (picture, id, image, box) in enumerate(seen):
+            each = Found(
+                id=id, name=picture.name, uri=picture.record.uri, size=(image.shape[1], image.shape[0]), box=box,
+                points=np.round(found.points[row].astype(np.float64), 2), scores=np.round(found.scores[row].astype(np.float64), 4),
+                pose=int(found.poses[row]),
+            )  # fmt: skip
+            self.found.append(each)
+            if self._overlay:
+                self._draw(self._overlay, each, image)
+
+    def _objects(self, picture: Picture) -> list[tuple[Picture, str, Pixels, Box]]:
+        """(picture, id, its pixels, where to look) of each object; none, and a word about it, where nothing can be found."""
+        try:
+            if picture.pixels is None:
+                raise BrokenImage(picture.reason)
+            boxes = self._region(picture.record, picture.pixels)
+        except BrokenImage as problem:
+            self._miss(picture.record.uri, problem.reason)
+            return []
+        return [(picture, numbered(picture.record.id, i), picture.pixels, box) for i, box in enumerate(boxes)]
+
+    def _draw(self, folder: str, found: Found, image: Pixels) -> None:
+        try:
+            files.write_bytes(files.join(folder, f"{found.id}.png"), draw(image, found.points))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self._miss(found.uri, "its name is too long for a picture in --overlay")
+
+    def _miss(self, uri: str, reason: str) -> None:
+        self.missed.append(f"{uri}: {reason}")
+        screen().say(self.missed[-1])
 
 
-def _require_distinct(listed: list[Record]) -> None:
-    first: dict[str, Record] = {}
-    for record in listed:
-        other = first.setdefault(record.id, record)
-        if other is not record:
-            raise DataError(
-                f"{other.uri} and {record.uri} have one name, {record.id!r}, for boxes and pictures; give them in two calls"
-            )
+def _chunks(found: Iterator[Picture]) -> Iterator[list[Picture]]:
+    while chunk := list(islice(found, CHUNK)):
+        yield chunk
 
 
 def _region(boxes: str | None, detector: LandmarkDetector) -> Provider:
     """Where the object is: the crop shows as much around it as the crops of the training did."""
     if boxes is None:
         return make_provider(RoiConfig())
-    return make_provider(RoiConfig(provider="file", file=boxes, margin=margin_of(detector.config.border)))
+    return make_provider(
+        RoiConfig(provider="file", file=boxes, objects="all", margin=margin_of(detector.config.border))
+    )
 
 
-def _find(
-    detector: LandmarkDetector, listed: list[Record], region: Provider, broken: list[str]
-) -> Iterator[tuple[Record, dict[str, Any], Pixels]]:
-    for start in range(0, len(listed), CHUNK):
-        seen: list[tuple[Record, Pixels, Box]] = []
-        for record in listed[start : start + CHUNK]:
-            try:
-                picture = decode(record.uri)
-                seen.append((record, picture, region(record, picture)))
-            except BrokenImage as error:
-                broken.append(f"{record.uri}: {error}")
-        if not seen:
-            continue
-        found = detector([picture for _, picture, _ in seen], [box for _, _, box in seen])
-        for position, (record, picture, _) in enumerate(seen):
-            points = np.round(found.points[position].astype(np.float64), 2)
-            yield (
-                record,
-                {
-                    "image": record.uri,
-                    "landmarks": [None if np.isnan(point).any() else point.tolist() for point in points],
-                    "scores": np.round(found.scores[position].astype(np.float64), 4).tolist(),
-                    "pose": int(found.poses[position]),
-                },
-                picture,
-            )
+def _require_places(format: str, output: str | None, overlay: str | None) -> None:
+    """That what is found can be written, told before it is sought. Raises DataError, and OSErrors of the file system."""
+    if format == "fiftyone" and output is None:
+        raise DataError("--format fiftyone writes a folder of files; give it with --output FOLDER")
+    if output is not None and format != "fiftyone" and os.path.exists(output) and not os.path.isfile(output):
+        raise DataError(f"--output {output!r} is no file that can be replaced; give another, or leave it out to print")
+    folders = [overlay, output if format == "fiftyone" or output is None else os.path.dirname(output) or "."]
+    for folder in filter(None, folders):
+        trial = files.join(folder, ".uldscale")
+        files.write_bytes(trial, b"")
+        files.remove(trial)
 
 
-def _line(record: dict[str, Any]) -> str:
-    points = " ".join("-" if point is None else f"{point[0]:g},{point[1]:g}" for point in record["landmarks"])
-    return f"{record['image']}\t{points}"
+def _write(text: str, format: str, output: str | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+    elif format == "fiftyone":
+        files.write_bytes(files.join(output, "samples.json"), text.encode())
+        files.write_json(files.join(output, "metadata.json"), {"media_type": "image"})
+    else:
+        files.write_bytes(output, text.encode())
+
+
+def _title(model: str) -> str:
+    """The name of a model among methods: that of its run, or of its repository."""
+    *_, run, own = f"./{model}".rstrip("/").split("/")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"uldscale-{run if own == 'model' else own}")

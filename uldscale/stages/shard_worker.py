@@ -49,6 +49,13 @@ class CodecSample:
 
 
 @dataclass(frozen=True)
+class PlaceSample:
+    """An item of work: some images, of whose maps it is asked how they go along with places."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ShardDone:
     """What a worker tells about a shard that it wrote."""
 
@@ -77,7 +84,7 @@ class Blueprint:
 
 
 class ShardWorker:
-    """Works on shard numbers and on codec samples."""
+    """Works on shard numbers and on samples for the codec."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self._blueprint = blueprint
@@ -96,13 +103,15 @@ class ShardWorker:
         self._extractor = Extractor(backbone, features)
         self._index = ImageIndex.read(self._blueprint.index)
 
-    def process(self, item: int | CodecSample) -> ShardDone | dict[str, NDArray[np.float16]]:
-        """Write one shard, or return sampled pixels (n, Cin) by tap."""
-        return self._sample(item) if isinstance(item, CodecSample) else self._write(item)
+    def process(self, item: int | CodecSample | PlaceSample) -> ShardDone | dict[str, NDArray[Any]]:
+        """Write one shard, or return sampled pixels (n, Cin) or moments (COUNT, Cin) by tap."""
+        return self._sample(item) if isinstance(item, CodecSample | PlaceSample) else self._write(item)
 
-    def _sample(self, item: CodecSample) -> dict[str, NDArray[np.float16]]:
+    def _sample(self, item: CodecSample | PlaceSample) -> dict[str, NDArray[Any]]:
         crops = self._crops(item.rows)
         names = [self._index.row(row).id for row in item.rows]
+        if isinstance(item, PlaceSample):
+            return self._model.submit(self._extractor.moments, crops, names).result()
         return self._model.submit(self._extractor.sample, crops, names, item.pixels).result()
 
     def _write(self, shard: int) -> ShardDone:

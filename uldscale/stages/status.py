@@ -1,19 +1,21 @@
-"""The verb `status`: how far a run is, how fast, until when. Reads files only, so it works beside a running job and after it."""
+"""The verb `status`: how far a run is, how fast, until when. Reads files only, so it works beside a running job and after it.
+
+Answers at once: nothing here loads torch or Ray.
+"""
 
 import time
+from typing import Any
 
 import typer
 
 from uldscale import files
-from uldscale.data.index import ImageIndex
 from uldscale.errors import DataError, StoreError
 from uldscale.runs import RunFolder
-from uldscale.runtime import progress
-from uldscale.runtime.progress import Standing, clock
+from uldscale.runtime import standing as standings
+from uldscale.runtime.standing import Standing, clock
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints, warnings
-from uldscale.training.journal import RELABEL
-from uldscale.training.schedule import TrainConfig
+from uldscale.training.stages import RELABEL, Stage, StageConfig
 
 SILENT_SECONDS = 60.0
 """After so long without a word a process may have died, or its disk is slow to show what it writes."""
@@ -24,23 +26,34 @@ def print_status(root: str) -> None:
     run = RunFolder(root)
     if not files.exists(run.config):
         raise DataError(f"{root!r} is not a run folder (no config.yaml); give a folder such as runs/faces68")
-    known = {standing.stage: standing for standing in progress.read(run.progress)}
+    known = {standing.stage: standing for standing in standings.read(run.progress)}
     settings = run.read_config()
     lines = {
         "index": "done" if files.exists(run.index) else "not yet",
         "codec": "not yet",
         "extract": _extraction(settings["extract"]["store"]["root"] or run.store),
         "zero_shot": "not yet",
-        **_training(TrainConfig.model_validate(settings["train"]), run, known),
+        **_training(settings["train"], run, known),
         RELABEL: "not yet",
         "locate": "not yet",
         "evaluate": "done" if files.exists(run.result) else "not yet",
         "report": run.report if files.exists(run.report) else "not yet",
     }
+    working = run.at_work()
     for stage, line in lines.items():
-        typer.echo(f"{stage:<18}{_told(line, known.get(stage))}")
+        typer.echo(f"{stage:<18}{_told(line, known.get(stage), working)}")
     for symptom in warnings.read(run):
         typer.echo(f"warning: {symptom}")
+    if working is not None:
+        typer.echo(f"{'process':<18}{_process(working, files.exists(run.report), root)}")
+
+
+def _process(working: bool, whole: bool, root: str) -> str:
+    if working:
+        return "at work: it holds the lock of the run"
+    if whole:
+        return "none holds the lock of the run, which is finished"
+    return f"none holds the lock of the run: nobody is at work on it; its job run again goes on from here ({root}/config.yaml)"
 
 
 def _extraction(root: str) -> str:
@@ -52,25 +65,36 @@ def _extraction(root: str) -> str:
     return f"{store.spec.num_shards - missing} of {store.spec.num_shards} shards"
 
 
-def _training(config: TrainConfig, run: RunFolder, known: dict[str, Standing]) -> dict[str, str]:
+def _training(settings: dict[str, Any], run: RunFolder, known: dict[str, Standing]) -> dict[str, str]:
     """Steps done of each stage: those in the last checkpoint or, of the stage under way, those since."""
+    stages = {stage: StageConfig.model_validate(settings[stage]) for stage in Stage if settings.get(stage) is not None}
     if not files.exists(run.index):
-        return dict.fromkeys((stage.value for stage in config.stages), "not yet")
-    config = config.in_steps(len(ImageIndex.read(run.index).rows("train")))
+        return dict.fromkeys((stage.value for stage in stages), "not yet")
     kept = checkpoints.steps(run.checkpoints)
     lines = {}
-    for stage in config.stages:
+    for stage, config in stages.items():
         standing, done = known.get(stage.value), kept.get(stage, 0)
         if standing and standing.active:
             done = max(done, standing.done)
-        lines[stage.value] = f"{done} of {config.of(stage).steps} steps"
+        lines[stage.value] = f"{done} of {_steps(config, settings['batch'], run)} steps"
     return lines
 
 
-def _told(line: str, standing: Standing | None) -> str:
+def _steps(config: StageConfig, batch: int, run: RunFolder) -> int | None:
+    if config.steps is not None:
+        return config.steps
+    from uldscale.data.index import ImageIndex  # takes a second, and most jobs give steps
+
+    return config.in_steps(len(ImageIndex.read(run.index).rows("train")) / batch).steps
+
+
+def _told(line: str, standing: Standing | None, working: bool | None) -> str:
     """With what the stage said last: its pace while it is at work, else what it has done where nothing else shows that."""
     if standing is None:
         return line
+    if standing.active and working is False:
+        done = f"{standing.done} of {standing.total}" if line == "not yet" else line
+        return f"{done}, broken off {clock(time.time() - standing.time)} ago"
     if not standing.active:
         return f"{standing.done} of {standing.total}" if line == "not yet" else line
     parts = [f"{standing.done} of {standing.total}" if line == "not yet" else line, f"{standing.rate:.3g}/s"]

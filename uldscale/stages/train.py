@@ -8,7 +8,6 @@ import numpy as np
 
 from uldscale.data.index import ImageIndex
 from uldscale.diffusion.extractor import FeatureConfig
-from uldscale.errors import ConfigError, DataError
 from uldscale.runs import RunFolder
 from uldscale.runtime import environment, trainer
 from uldscale.runtime.alone import threads
@@ -17,11 +16,11 @@ from uldscale.runtime.following import following
 from uldscale.runtime.roles import RuntimeConfig
 from uldscale.runtime.stopping import Stopping, preempted
 from uldscale.stages.relabel import RelabelClient, Relabeller, relabel_service
+from uldscale.stages.requirements import require_trainable
 from uldscale.store.features import FeatureStore
 from uldscale.training import checkpoints, outcome, symptoms, warnings
 from uldscale.training.journal import RELABEL
 from uldscale.training.loop import Training
-from uldscale.training.relabelling import held_bytes
 from uldscale.training.rounds import Fit
 from uldscale.training.schedule import TrainConfig
 
@@ -72,39 +71,9 @@ def train(
         )  # fmt: skip
 
 
-def require_trainable(config: TrainConfig, images: int, views: int, runtime: RuntimeConfig) -> None:
-    """What a run needs to be trained, told before its features are computed.
-
-    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views, workers or memory that don't do.
-    """
-    for name, wanted in (("batch", config.batch), ("clusters.poses", config.clusters.poses)):
-        if images < wanted:
-            raise DataError(
-                f"{images} usable training images are fewer than train.{name} = {wanted}; add images or lower it"
-            )
-    if views < 2:
-        raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
-    if config.batch < runtime.train.count:
-        raise ConfigError(
-            f"train.batch={config.batch} leaves workers without an image, got runtime.train.count={runtime.train.count}; raise it or "
-            "take fewer"
-        )
-    _require_room(config, images, runtime.relabel.memory_gib)
-
-
 def warn_of_schedule(config: TrainConfig, images: int, run: RunFolder) -> None:
     """What a run with so many training images may suffer from, told before its features are computed."""
     warnings.tell(run, "schedule", symptoms.of_schedule(config.in_steps(images), images))
-
-
-def _require_room(config: TrainConfig, images: int, memory: float | None) -> None:
-    """For the sample of a round, in the GiB that the relabel service reserves."""
-    wanted = (environment.PROCESS_BYTES + held_bytes(config, images)) / 2**30
-    if memory is not None and memory < wanted:
-        raise ConfigError(
-            f"the relabel service will hold {wanted:.1f} GiB of train.clusters.sample={config.clusters.sample:,} descriptors, got "
-            f"runtime.relabel.memory_gib={memory:g}; raise this one or lower that one"
-        )
 
 
 def train_worker(plan: dict[str, Any]) -> None:

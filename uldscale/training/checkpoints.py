@@ -9,7 +9,7 @@ Law: a folder without state.json does not count, so that a kill at any moment le
 from dataclasses import asdict, dataclass
 
 from uldscale import files
-from uldscale.training.schedule import Stage
+from uldscale.training.stages import Stage
 
 KEPT = 2
 

@@ -9,10 +9,9 @@ from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
 from uldscale.runtime.ranks import WAITED, rank
 from uldscale.runtime.seconds import Seconds
-from uldscale.training.schedule import Stage
+from uldscale.training.stages import RELABEL, Stage
 
-RELABEL = "relabel"
-"""Name of the stage that makes a round of labels, within one of training."""
+__all__ = ["RELABEL", "Journal"]
 
 
 @dataclass

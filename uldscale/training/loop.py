@@ -28,7 +28,7 @@ from uldscale.training.fence import Fence
 from uldscale.training.journal import Journal
 from uldscale.training.objectives import Losses, Objective
 from uldscale.training.rounds import Begun, Fit, Rounds
-from uldscale.training.schedule import PARENT, TRAINED_PARTS, Stage, TrainConfig
+from uldscale.training.schedule import Stage, TrainConfig
 
 STOPPED = "interrupted; the same command goes on from here"
 """What a run says that was asked to stop."""
@@ -107,8 +107,8 @@ class Training:
 
     def _begin(self, stage: Stage) -> Position:
         """The start of a stage, with the weights and labels of its parent; its rounds follow those of all stages before."""
-        if stage in PARENT:
-            parent = self._last_of(PARENT[stage])
+        if before := self.config.parent(stage):
+            parent = self._last_of(before)
             assert parent is not None
             self._restore(parent)
         ended = [self._last_of(other) for other in self.config.stages]
@@ -123,7 +123,7 @@ class Training:
     def _run_stage(self, position: Position, checkpoint: str | None) -> None:
         """Train one stage to its end."""
         stage, settings = position.stage, self.config.of(position.stage)
-        self.network.trainable(TRAINED_PARTS[stage])
+        self.network.trainable(self.config.trained(stage))
         objective = Objective(self.network, stage, self.config.losses)
         engine = make_engine(objective, self.config.engine, self.config.rate(stage))
         if checkpoint:

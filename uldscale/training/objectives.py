@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from uldscale.losses.config import LossConfig
 from uldscale.losses.contrastive import descriptor_loss, latent_loss
 from uldscale.losses.elbo import Elbo, elbo
 from uldscale.losses.heatmap import heatmap_loss, targets
@@ -20,7 +21,7 @@ from uldscale.models.network import Network, Outputs
 from uldscale.models.views import apply
 from uldscale.runtime.ranks import gather, rank, total, world_size
 from uldscale.training.batches import Batch
-from uldscale.training.schedule import LossConfig, Stage
+from uldscale.training.schedule import Stage
 
 Losses = dict[str, Tensor]
 
@@ -57,7 +58,8 @@ class Objective(nn.Module):
         (descriptors_a, descriptors_b), (logits_a, logits_b) = outputs.descriptors.chunk(2), outputs.logits.chunk(2)
         between = second @ torch.linalg.inv(first)
         # A mirrored pair would teach that left is right: sent outside, it has no correspondence, and counts as 0.
-        between[:, :2, 2] += 2 * (torch.linalg.det(between) < 0)[:, None]
+        if not self._config.mirrored:
+            between[:, :2, 2] += 2 * (torch.linalg.det(between) < 0)[:, None]
         silk = silk_loss(
             descriptors_a, descriptors_b, logits_a, logits_b, between, temperature=self._config.temperature
         )
@@ -97,14 +99,15 @@ class Objective(nn.Module):
     def _pose_guided(self, batch: Batch, outputs: Outputs) -> Losses:
         """D-ULD++: as D-ULD, with Eq. 3 on the pose codes in the place of the ELBO.
 
-        Eq. 3 teaches the encoder alone. Passed on to the detector it draws the heatmaps of a pose together, and landmarks say less:
-        forward NME 5.06 instead of 5.01 on real faces, consistency 1.44 instead of 1.27 px.
+        Eq. 3 teaches the encoder alone, unless told otherwise. Passed on to the detector it draws the heatmaps of a pose together, and
+        landmarks say less: forward NME 5.06 instead of 5.01 on real faces, consistency 1.44 instead of 1.27 px.
         """
         losses = self._self_training(batch, outputs)
-        codes = self.network.codes(outputs.logits.chunk(2)[0].detach())
+        logits = outputs.logits.chunk(2)[0]
+        codes = self.network.codes(logits if self._config.pose_moves_detector else logits.detach())
         pose = world_size() * latent_loss(
             gather(codes, batch.images), gather(batch.poses, batch.images), margin=self._config.margin,
-            squared=self._config.squared, negatives=self._config.negatives, own=_own(batch.images), total=total,
+            raw=self._config.raw_codes, squared=self._config.squared, negatives=self._config.negatives, own=_own(batch.images), total=total,
         )  # fmt: skip
         return {**losses, "loss": losses["loss"] + self._config.pose_weight * pose, "pose": pose}
 

@@ -32,7 +32,7 @@ def keep(
         border=border,
     )
     clusters = Labelling.from_arrays(labels.labelling).clusters
-    LandmarkDetector(settings, network, store.read_codec(), clusters).save(run.method(stage.value))
+    LandmarkDetector(settings, network, store.read_codec(), clusters).save_pretrained(run.method(stage.value))
 
 
 def is_kept(stage: Stage, run: RunFolder) -> bool:

@@ -100,9 +100,10 @@ class Rounds:
 
     def _describe(self, own: list[range], stage: Stage, before: Labels | None) -> Described:
         """Keypoints of this rank's blocks: cells for the first round, then peaks where they are over-segmented, or the landmarks of
-        the round before.
+        the round before; peaks throughout, if that is set.
         """
-        peaks, anchors, described = CLUSTERING[stage] is Clustering.OVER_SEGMENTED, None, Described()
+        only_peaks = self.config.keypoints.source == "peaks"
+        peaks, anchors, described = only_peaks or CLUSTERING[stage] is Clustering.OVER_SEGMENTED, None, Described()
         rows = [self._in(block) for block in own]
         with self.journal.round(sum(map(len, rows))) as progress, telemetry.timing(PART_SECONDS, part="describe"):
             if before is not None and not peaks:
@@ -110,7 +111,7 @@ class Rounds:
                 anchors = find_anchors(self.network, self.reader, self.rows, before, clusters)
             for keypoints in describe(
                 self.network, self.reader, rows, self.config.keypoints, self.border, before, anchors,
-                dense=before is None, advance=progress.advance if progress else lambda count: None,
+                dense=before is None and not only_peaks, advance=progress.advance if progress else lambda count: None,
             ):  # fmt: skip
                 described.append(keypoints)
         return described

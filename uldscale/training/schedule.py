@@ -3,45 +3,29 @@
 Every stage starts from the weights and labels of its parent:
 
     bootstrap ── d_uld ── d_uld_pose_proxy ── d_uld_pp
-        │          │             └─────────── full_vae
+        │          │             └─────────── full_vae (── d_uld_pp with `two_steps`)
         │          └─────── control
         └─────── mallis_d
 
 Steps count optimizer steps of one global batch, whatever the number of workers; an epoch is as many as the training images fill.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
 from uldscale.config import Settings
-from uldscale.losses.contrastive import Negatives, Policy
-from uldscale.models.keypoints import KeypointConfig
+from uldscale.losses.config import LossConfig
+from uldscale.models.keypoints import KeypointConfig, most_keypoints
 from uldscale.models.network import NetworkConfig, Part
 from uldscale.runtime.engine import EngineConfig, Rate
+from uldscale.training.stages import Length, Stage, StageConfig
+
+__all__ = ["Length", "LossConfig", "Stage", "StageConfig", "TrainConfig"]
 
 
-class Stage(StrEnum):
-    """The stages in the order in which they run."""
-
-    BOOTSTRAP = "bootstrap"
-    D_ULD = "d_uld"
-    POSE_PROXY = "d_uld_pose_proxy"
-    D_ULD_PP = "d_uld_pp"
-    FULL_VAE = "full_vae"
-    """Two-stage clustering with the whole VAE and its ELBO (paper, Table 2)."""
-    MALLIS_D = "mallis_d"
-    """Mallis et al. (paper reference 32) on diffusion features: labels of M clusters, landmarks of K (paper, Table 1). Their first
-    stage; the numbers that they publish come from a second one with a heatmap for each landmark.
-    """
-    CONTROL = "control"
-    """D-ULD that goes on: what D-ULD++ is to be compared with, when it has as many steps as pose proxy and D-ULD++ together."""
-
-
-PARENT: dict[Stage, Stage] = {
+_PARENT: dict[Stage, Stage] = {
     Stage.D_ULD: Stage.BOOTSTRAP,
     Stage.POSE_PROXY: Stage.D_ULD,
     Stage.D_ULD_PP: Stage.POSE_PROXY,
@@ -59,7 +43,7 @@ CLUSTERING: dict[Stage, Clustering] = {
     Stage.CONTROL: Clustering.SINGLE_STAGE,
 }
 
-TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
+_TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.BOOTSTRAP: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.D_ULD: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.POSE_PROXY: frozenset({"aggregator", "detector", "encoder", "decoder"}),
@@ -68,80 +52,6 @@ TRAINED_PARTS: dict[Stage, frozenset[Part]] = {
     Stage.MALLIS_D: frozenset({"aggregator", "detector", "descriptor"}),
     Stage.CONTROL: frozenset({"aggregator", "detector", "descriptor"}),
 }
-"""Parts of the network that learn in a stage; the others are frozen."""
-
-
-class StageConfig(Settings):
-    """Length and learning rate of one stage."""
-
-    steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
-    """Length in passes over the training images, in the place of `steps`."""
-    learning_rate: float = Field(gt=0)
-    relabel_every: int | None = Field(default=None, ge=1)
-    """Steps between two rounds of pseudo-labels; None, for bootstrap and pose proxy only: none is made before the stage's end."""
-    relabel_epochs: float | None = Field(default=None, gt=0)
-    """The same in passes over the training images."""
-
-    @model_validator(mode="after")
-    def _said_once(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            got = "both" if self.steps else "neither"
-            raise ValueError(f"wanted either steps or epochs, got {got}; null takes one out")
-        if self.relabel_every is not None and self.relabel_epochs is not None:
-            raise ValueError("relabel_every and relabel_epochs say the same thing; give one of them")
-        return self
-
-    @property
-    def relabelled(self) -> bool:
-        """Whether rounds of labels are made before the stage's end."""
-        return self.relabel_every is not None or self.relabel_epochs is not None
-
-    def in_steps(self, epoch: float) -> "StageConfig":
-        """The same in steps, of which an epoch has so many."""
-        steps, every = self.steps, self.relabel_every
-        if self.epochs is not None:
-            steps = max(1, round(self.epochs * epoch))
-        if self.relabel_epochs is not None:
-            every = max(1, round(self.relabel_epochs * epoch))
-        return StageConfig(steps=steps, learning_rate=self.learning_rate, relabel_every=every)
-
-
-@dataclass(frozen=True)
-class Length:
-    """Of a stage, in steps."""
-
-    steps: int
-    learning_rate: float
-    relabel_every: int | None
-
-
-class LossConfig(Settings):
-    """Weights and shapes of the losses."""
-
-    temperature: float = Field(default=0.1, gt=0)
-    """Of the SiLK descriptor loss."""
-    margin: float = Field(default=0.8, gt=0)
-    """Of both contrastive losses (paper, Eqs. 3 and 4)."""
-    squared: bool = True
-    """Squared distances and hinge, as the code that the paper cites; False: the paper's equations to the letter."""
-    policy: Policy = "ignore_cross_pose"
-    """What one landmark in two poses is to Eq. 4: nothing, a negative ("fine", the paper's joint labels) or a positive ("global")."""
-    negatives: Negatives = "all"
-    """Over which the pushes of Eqs. 3 and 4 are averaged; "near" keeps 20 landmarks and more apart, and makes ten less calm."""
-    min_distance: float = Field(default=5.7 / 64, ge=0)
-    """Negatives within one view are at least this far apart, in unit coordinates."""
-    sigma: float = Field(default=1.0, gt=0)
-    """Of the Gaussians in pseudo-label heatmaps, in cells."""
-    pose_sigma: float = Field(default=2.0, gt=0)
-    """The same in the heatmaps that the VAE rebuilds."""
-    positive_weight: float = Field(default=10.0, ge=1)
-    """Weight of a heatmap cell at a landmark, against 1 for background."""
-    detector_weight: float = Field(default=10.0, gt=0)
-    descriptor_weight: float = Field(default=1.0, gt=0)
-    kl_weight: float = Field(default=0.01, ge=0)
-    pose_weight: float = Field(default=1.0, gt=0)
-    """Of the ELBO, and of Eq. 3 in D-ULD++."""
 
 
 class TrainConfig(Settings):
@@ -178,6 +88,29 @@ class TrainConfig(Settings):
     control: StageConfig | None = None
     """D-ULD that goes on for these steps; None: it is not trained."""
 
+    two_steps: bool = False
+    """Whether D-ULD++ begins where `full_vae` ended, as in the paper (3.3.2, "Training objectives")."""
+    frozen_descriptor: bool = False
+    """Whether D-ULD++ leaves the descriptor head as it is, as in the second of these steps."""
+
+    @model_validator(mode="after")
+    def _first_step(self) -> Self:
+        if self.two_steps and self.full_vae is None:
+            raise ValueError("train.two_steps needs train.full_vae: its steps and learning rate")
+        return self
+
+    @model_validator(mode="after")
+    def _found_on_one_image(self) -> Self:
+        """Each landmark of an image is another keypoint of it, at first."""
+        most = most_keypoints(self.keypoints, self.network.grid)
+        if self.clusters.landmarks > most:
+            raise ValueError(
+                f"train.clusters.landmarks={self.clusters.landmarks} is more than the {most} keypoints that an image has at most "
+                f"(train.keypoints.maximum={self.keypoints.maximum}, train.keypoints.radius={self.keypoints.radius} on train.network."
+                f"grid={self.network.grid}); lower it"
+            )
+        return self
+
     @model_validator(mode="after")
     def _one_round_at_a_time(self) -> Self:
         for stage in self.stages:
@@ -201,7 +134,18 @@ class TrainConfig(Settings):
     @property
     def stages(self) -> list[Stage]:
         """The stages that are trained, in order."""
-        return [stage for stage in Stage if getattr(self, stage.value) is not None]
+        wanted = [stage for stage in Stage if getattr(self, stage.value) is not None]
+        # With two steps the full VAE is the first of them.
+        return sorted(wanted, key=lambda stage: self.two_steps and stage is Stage.D_ULD_PP)
+
+    def parent(self, stage: Stage) -> Stage | None:
+        """The stage whose weights and labels this one starts from; None for the first."""
+        return Stage.FULL_VAE if self.two_steps and stage is Stage.D_ULD_PP else _PARENT.get(stage)
+
+    def trained(self, stage: Stage) -> frozenset[Part]:
+        """Parts of the network that learn in a stage; the others are frozen."""
+        frozen: set[Part] = {"descriptor"} if self.frozen_descriptor and stage is Stage.D_ULD_PP else set()
+        return _TRAINED_PARTS[stage] - frozen
 
     def in_steps(self, images: int) -> Self:
         """The same for so many training images, with all lengths in steps."""

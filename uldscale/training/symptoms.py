@@ -5,7 +5,6 @@ about as large as they are; measured values are of generated and of real faces (
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from uldscale.evaluation import exchanges, placement
 from uldscale.training.schedule import TrainConfig
+from uldscale.training.warnings import Symptom
 
 Points = NDArray[np.floating]
 
@@ -46,21 +46,6 @@ CHANCE = 0.5
 """Rank of a place that has nothing to do with the object; landmarks on faces have 0.7 to 0.95."""
 SAMPLE = 2000
 """Images that are looked at, however many there are."""
-
-
-@dataclass(frozen=True)
-class Symptom:
-    """What is wrong, and what to do."""
-
-    name: str
-    """One word, for programs."""
-    seen: str
-    """What was found, in a sentence without its full stop."""
-    remedy: str
-    """What to try, in an imperative sentence without its full stop."""
-
-    def __str__(self) -> str:
-        return f"{self.seen}; {self.remedy}"
 
 
 def spread(rows: NDArray[np.int64], most: int = SAMPLE) -> NDArray[np.int64]:

@@ -10,16 +10,30 @@ A file has the warnings that hold now; metrics.jsonl has all that were found.
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from uldscale import files
 from uldscale.runs import RunFolder
 from uldscale.runtime.screen import screen
-from uldscale.training.symptoms import Symptom
 
 Source = Literal["schedule", "labels", "landmarks"]
 LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What is wrong, and what to do."""
+
+    name: str
+    """One word, for programs."""
+    seen: str
+    """What was found, in a sentence without its full stop."""
+    remedy: str
+    """What to try, in an imperative sentence without its full stop."""
+
+    def __str__(self) -> str:
+        return f"{self.seen}; {self.remedy}"
 
 
 def tell(run: RunFolder, source: Source, symptoms: Sequence[Symptom], *, shown: bool = True) -> None:

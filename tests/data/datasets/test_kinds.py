@@ -56,6 +56,11 @@ def test_records_come_into_the_index(aflw: str) -> None:
     np.testing.assert_allclose(index.landmarks(index.rows("test"))[0, 0], [8 / 40, 10 / 30], rtol=1e-6)
 
 
+def test_the_training_images_are_no_test_images() -> None:
+    with pytest.raises(ValidationError, match="data.test must be other images than data.train"):
+        DataConfig.model_validate({"kind": "folder", "train": "a/b", "test": "a/b/"})
+
+
 def test_a_limit_holds_for_each_split(aflw: str) -> None:
     few = list_records(DataConfig(kind="aflw", train=aflw, limit=1))
     assert sorted(split for split, _ in few) == ["test", "train"]

@@ -8,6 +8,7 @@ import pytest
 
 from uldscale.data.datasets.mtfl import read_mtfl
 from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.data.roi import square
 from uldscale.errors import DataError
 
 POINTS = "11 51 31 11 51 21 21 41 61 61"
@@ -28,12 +29,12 @@ def test_points_begin_at_zero_and_are_pairs(tmp_path: Path) -> None:
     assert (first.yaw, second.yaw) == (0, 60)
 
 
-def test_a_box_of_a_test_image_is_all_of_it(tmp_path: Path) -> None:
+def test_with_their_margin_a_crop_of_a_test_image_is_all_of_it(tmp_path: Path) -> None:
     splits = read_mtfl(made(tmp_path))
     x0, y0, x1, y1 = splits["train"][0].box or (0,) * 4
-    assert (x1 - x0, y1 - y0) == pytest.approx((2.87 * 40, 2.87 * 40))
+    assert (x1 - x0, y1 - y0) == pytest.approx((1.85 * 40, 1.85 * 40))
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((30, 40))
-    assert splits["test"][0].box == (0, 0, 150, 150)
+    assert square(splits["test"][0].box or (0,) * 4, 0.275) == pytest.approx((0, 0, 150, 150))
 
 
 @pytest.mark.parametrize("words", [POINTS, f"{POINTS} 1 2 2 6", f"{POINTS[:-2]}x 1 2 2 3"])
@@ -57,8 +58,11 @@ def test_the_published_files(shared: Path) -> None:
     splits = read_mtfl(str(root))
     assert {split: len(records) for split, records in splits.items()} == {"train": 10_000, "test": 2_995}
     assert not any(record.broken for records in splits.values() for record in records)
+    assert {record.person for record in splits["train"] if "Aaron_Eckhart" in record.id} == {"Aaron_Eckhart"}
     assert Counter(record.yaw for record in splits["test"]) == {-60: 193, -30: 450, 0: 1825, 30: 401, 60: 126}
-    config = DataConfig(kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation"})  # type: ignore[arg-type]
+    config = DataConfig(
+        kind="mtfl", train=str(root), size=64, limit=60, roi={"provider": "annotation", "margin": 0.275}
+    )  # type: ignore[arg-type]
     index = ImageIndex.build(config)
     assert len(index.rows()) == 120
     # In crops of both splits the points are in the same places.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from uldscale.data.datasets.pts import FOLDERS, read_pts
+from uldscale.data.listing import DataConfig, list_records
 from uldscale.errors import DataError
 
 ROWS = [f"{i + 0.5:f} {2 * i:f}" for i in range(68)]
@@ -26,11 +27,14 @@ def made(root: Path, folders: dict[str, str] | None = None) -> str:
 
 
 def test_points_and_their_box(tmp_path: Path) -> None:
+    """The first pixel of 300-W is (1, 1)."""
     first = read_pts(made(tmp_path))["train"][0]
     assert (first.id, first.uri) == ("afw/image_0 1", f"{tmp_path}/afw/image_0 1.png")
     assert first.landmarks is not None
-    np.testing.assert_array_equal(first.landmarks[[0, 67]], [[0.5, 0], [67.5, 134]])
-    assert first.box == (0.5, 0, 67.5, 134)
+    np.testing.assert_array_equal(first.landmarks[[0, 67]], [[-0.5, -1], [66.5, 133]])
+    assert first.box == (-0.5, -1, 66.5, 133)
+    counted_from_0 = read_pts(str(tmp_path), first_pixel=0)["train"][0]
+    assert counted_from_0.box == (0.5, 0, 67.5, 134)
 
 
 def test_folders_make_the_split(tmp_path: Path) -> None:
@@ -79,3 +83,51 @@ def test_a_bad_annotation_is_broken(tmp_path: Path, content: str, said: str) -> 
     assert broken.startswith(str(path))
     path.unlink()
     assert "is not there" in read_pts(root)["train"][0].broken
+
+
+OWN = [
+    "version: 1\nn_points: 2\n{\n1 2\n3 4.5\n}\n",
+    "n_points:2\n{\n1 2\n3 4.5\n}",
+    "{\n1 2\n3 4.5\n}",
+    "# made by hand\nVersion: 1.0\nN_POINTS : 2 // eyes\n{ 1 2\n\n  3 4.5 # right }\n}",
+    "version: 1\r\nn_points: 2\r\n{\r\n1.0 2.0\r\n3 4.5\r\n}\r\n",
+]
+
+
+@pytest.mark.parametrize("content", OWN)
+@pytest.mark.parametrize("suffix", ["pts", "PTS"])
+def test_a_folder_of_your_own(tmp_path: Path, content: str, suffix: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.JPG").touch()
+        (tmp_path / f"{name}.{suffix}").write_bytes(content.encode())
+    splits = read_pts(str(tmp_path))
+    assert list(splits) == ["train"]
+    assert [(record.id, record.broken) for record in splits["train"]] == [("a", ""), ("b", "")]
+    np.testing.assert_array_equal(splits["train"][0].landmarks, np.array([[0, 1], [2, 3.5]], np.float32))
+
+
+def test_two_folders_of_your_own(tmp_path: Path) -> None:
+    """Whatever they are called."""
+    for folder in ("afw", "test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+        (tmp_path / folder / "a.pts").write_text(OWN[0])
+    config = DataConfig(kind="pts", train=str(tmp_path / "afw"), test=str(tmp_path / "test"), first_pixel=0)
+    (train, first), (test, second) = sorted(list_records(config), key=lambda item: item[0], reverse=True)
+    assert (train, test) == ("train", "test")
+    assert first.landmarks is not None
+    assert second.landmarks is not None
+    np.testing.assert_array_equal(first.landmarks, second.landmarks)
+    assert first.landmarks[0].tolist() == [1, 2]
+    with pytest.raises(DataError, match="has no images in helen/trainset, .* or give data.test"):
+        read_pts(str(tmp_path / "afw"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["n_points: 3\n{\n1 2\n3 4\n}", "n_points: 2\n1 2\n3 4", "{\n1 2\n", "{\n}", "{\n1 2 3\n}", "{\n1 2\n}\n5 6"],
+)
+def test_points_of_your_own_are_whole(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "a.pts").write_text(content)
+    assert read_pts(str(tmp_path))["train"][0].broken

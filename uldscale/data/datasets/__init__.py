@@ -25,3 +25,13 @@ READERS: dict[str, Callable[[str], Splits]] = {
     "wflw": read_wflw,
 }
 """By data.kind: from the data set's folder to its records."""
+
+CONVENTIONS = {
+    "aflw": "AFLW: (y, x) of gt as in the files, in pixels of the crop; faces named twice count twice",
+    "cat": "CAT: pixels as in the files, box around the 9 points",
+    "celeba": "CelebA: pixels as in the lists; points on the MAFL lists alone",
+    "ls3d": "300W-LP and LS3D-W: pixels as in the files, box around the 68 points; yaw > 0 with the nose toward image right",
+    "mtfl": "MTFL: the first pixel is (1, 1) in the lists and (0, 0) here; a yaw stands for each of five pose classes",
+    "wflw": "WFLW: pixels as in the lists, with the lists' own boxes",
+}
+"""By data.kind: how its annotations are read."""

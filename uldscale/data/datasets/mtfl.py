@@ -8,6 +8,8 @@ Points are eyes, nose and mouth corners in pixels counted from 1; the pose is on
 Source: Z. Zhang et al., "Facial Landmark Detection by Deep Multi-task Learning", ECCV 2014 (mmlab.ie.cuhk.edu.hk/projects/TCDCN).
 """
 
+import re
+
 import numpy as np
 
 from uldscale.data.datasets.lists import Splits, find, read_lines
@@ -18,18 +20,20 @@ from uldscale.errors import DataError
 
 YAWS = {1: -60.0, 2: -30.0, 3: 0.0, 4: 30.0, 5: 60.0}
 """Degrees that stand for the classes left profile, left, frontal, right, right profile; MTFL has no angles."""
-AROUND = 2.87
-"""Side of the crop of a training face over the longer side of its points; that of the AFLW crops, which are tested on, at the median."""
 CROP = 150.0
-"""Side in pixels of the test images."""
+"""Side in pixels of the test images, which are crops around a face."""
+CONTEXT = 1.55
+"""Side of such a crop over that of the face; data.roi.margin 0.275 gives all of it."""
+FACE = 1.85
+"""Side of a training face over the longer side of its points; that of the test faces at the median."""
 _POINTS = 5
 
 
 def read_mtfl(root: str) -> Splits:
     """Records of both splits, with points, a box and a yaw that stands for the pose class.
 
-    A training image shows more than the face: its box is a square around the points. A test image is a crop already, whose box is
-    all of it, wherever its points are. Raises DataError when a list is missing or malformed.
+    Files of LFW carry the name of the person. A training image shows more than the face: its box is a square around the points. The box
+    of a test image is the middle of it, wherever its points are. Raises DataError when a list is missing or malformed.
     """
     return {"train": _read_split(root, "training.txt"), "test": _read_split(root, "testing.txt")}
 
@@ -54,5 +58,6 @@ def _record(id: str, uri: str, words: list[str], place: str, *, cropped: bool) -
         points = landmarks(np.reshape(values, (2, _POINTS)).T - 1, place)
     except DataError as problem:
         return Record(id, uri, broken=str(problem))
-    box = (0.0, 0.0, CROP, CROP) if cropped else square(around(points), (AROUND - 1) / 2)
-    return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box)
+    box = square((0.0, 0.0, CROP, CROP), (1 / CONTEXT - 1) / 2) if cropped else square(around(points), (FACE - 1) / 2)
+    lfw = re.fullmatch(r"lfw_5590/(.+)_\d+", id)
+    return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box, person=lfw[1] if lfw else None)

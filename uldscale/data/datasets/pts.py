@@ -1,15 +1,18 @@
-"""300-W: 3,148 training and 689 test faces with 68 points, in <name>.pts beside each image, split by folder.
+"""Points in <name>.pts beside each image: 300-W, whose 3,148 training and 689 test faces are split by folder, or a folder of one's own.
 
     afw, helen/trainset, lfpw/trainset     training: 337 + 2,000 + 811
     helen/testset, lfpw/testset, ibug      test: 330 + 224 + 135
 
 Source: C. Sagonas et al., "300 Faces in-the-Wild challenge", ICCVW 2013; ibug.doc.ic.ac.uk/resources/300-W. Folders count in upper and in
-lower case and at any depth; all other folders are left out, such as the indoor and outdoor faces of the challenge itself.
+lower case and at any depth; all other folders are left out, such as the indoor and outdoor faces of the challenge itself. Where none of the
+six is there, all images of a folder are one split.
 """
 
 import posixpath
+import re
 from typing import Literal
 
+from uldscale import files
 from uldscale.data.datasets.lists import Splits
 from uldscale.data.datasets.points import Landmarks, annotate, landmarks, numbers
 from uldscale.data.sources import Record, from_folder, read_text
@@ -24,23 +27,51 @@ FOLDERS: dict[str, Literal["train", "test"]] = {
     "lfpw/testset": "test",
     "ibug": "test",
 }
+_COMMENT = re.compile(r"(#|//).*")
+_COUNT = re.compile(r"^\s*n_points\s*:\s*(\d+)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
-def read_pts(root: str) -> Splits:
-    """Records of both splits, with the box around the 68 points; coordinates as in the files, whose first pixel is 1.
+def read_pts(root: str, test: str | None = None, first_pixel: int = 1) -> Splits:
+    """Records of both splits, with the box around the points; `first_pixel` is what the files call the first pixel, which is 0 here.
 
-    Raises DataError when one of the six folders has no image.
+    With `test` both folders are whole splits. Raises DataError when one of the six folders of 300-W has no image, but others have.
     """
+    records = from_folder(root)
+    if test is not None:
+        return {"train": _annotated(records, first_pixel), "test": _annotated(from_folder(test), first_pixel)}
     found: dict[str, list[Record]] = {name: [] for name in FOLDERS}
-    for record in from_folder(root):
+    for record in records:
         if (folder := _folder(record.uri)) is not None:
-            found[folder].append(annotate(record, _read_points, f"{posixpath.splitext(record.uri)[0]}.pts"))
+            found[folder].append(record)
+    if not any(found.values()):
+        return {"train": _annotated(records, first_pixel)}
     if lacking := [name for name, records in found.items() if not records]:
-        raise DataError(f"{root} has no images in {', '.join(lacking)}; unpack afw, helen, lfpw and ibug there")
+        raise DataError(
+            f"{root} has no images in {', '.join(lacking)}; unpack afw, helen, lfpw and ibug there, or give data.test for your own split"
+        )
     splits: Splits = {"train": [], "test": []}
     for name, split in FOLDERS.items():
-        splits[split] += found[name]
+        splits[split] += _annotated(found[name], first_pixel, NUM_POINTS)
     return splits
+
+
+def said(first_pixel: int) -> str:
+    """How the files are read."""
+    return (
+        f".pts: the first pixel is ({first_pixel}, {first_pixel}) in the files and (0, 0) here, box around the points"
+    )
+
+
+def _annotated(records: list[Record], first_pixel: int, count: int | None = None) -> list[Record]:
+    return [
+        annotate(record, lambda path: read_points(path, count) - first_pixel, _beside(record)) for record in records
+    ]
+
+
+def _beside(record: Record) -> str:
+    stem = posixpath.splitext(record.uri)[0]
+    # Asked for only where it is needed: a bucket answers slowly.
+    return f"{stem}.pts" if files.exists(f"{stem}.pts") or not files.exists(f"{stem}.PTS") else f"{stem}.PTS"
 
 
 def _folder(uri: str) -> str | None:
@@ -51,12 +82,20 @@ def _folder(uri: str) -> str | None:
     return places[last] if last >= 0 else None
 
 
-def _read_points(path: str) -> Landmarks:
-    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
-    heading = {words[0]: words[1:] for words in lines[:2]}
-    if heading.get("n_points:") != [str(NUM_POINTS)] or lines[2:3] != [["{"]] or lines[-1] != ["}"]:
-        raise DataError(f"{path} is not in pts format with n_points: {NUM_POINTS}, and points between {{ and }}")
-    rows = lines[3:-1]
-    if len(rows) != NUM_POINTS or any(len(row) != 2 for row in rows):
-        raise DataError(f"{path} has {len(rows)} lines of points; wanted {NUM_POINTS} lines of x and y")
+def read_points(path: str, count: int | None = None) -> Landmarks:
+    """(L, 2) as in a .pts file, whose version and comments (# or //) do not matter. Raises DataError unless it has as many points as it
+    says, or as `count` says.
+    """
+    text = _COMMENT.sub("", read_text(path))
+    heading, opened, rest = text.partition("{")
+    body, closed, after = rest.partition("}")
+    stated = _COUNT.search(heading)
+    wanted = count if count is not None else int(stated[1]) if stated else None
+    if not (opened and closed) or after.strip() or (stated and int(stated[1]) != wanted) or (count and not stated):
+        some = "n_points" if count is None else f"n_points: {count}"
+        raise DataError(f"{path} is not in pts format with {some}, and points between {{ and }}")
+    rows = [line.split() for line in body.splitlines() if line.strip()]
+    if len(rows) != (len(rows) if wanted is None else wanted) or not rows or any(len(row) != 2 for row in rows):
+        wish = wanted or "at least one"
+        raise DataError(f"{path} has {len(rows)} lines of points; wanted {wish} lines of x and y")
     return landmarks([numbers(row, path) for row in rows], path)

@@ -1,0 +1,53 @@
+"""What the doctor says of real disks and processes."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from uldscale.errors import UserError
+from uldscale.verbs import doctor
+from uldscale.verbs.doctor import examine
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(doctor.constants, "ENDPOINT", "http://127.0.0.1:9")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """By what they are about, with the mark."""
+    return {line.split()[1]: line for line in capsys.readouterr().out.splitlines()}
+
+
+def test_a_machine_on_which_jobs_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examine(str(tmp_path))
+    said = lines(capsys)
+    assert said["locks"].startswith("ok")
+    assert said["hub"].startswith("note")
+    assert "models must be folders" in said["hub"]
+    assert {"Python", "torch", "GPU", "CPU", "memory", "compiler", "disk", "Ray", *doctor.OPTIONAL} <= set(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_does_not_answer_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("uldscale.runtime.cluster.ANSWER_SECONDS", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
+        with pytest.raises(UserError, match="1 of these must be put right"):
+            examine(str(tmp_path))
+    assert lines(capsys)["Ray"].startswith("FAULT")
+
+
+def test_locks_that_do_nothing_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a disk that takes every lock."""
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with pytest.raises(UserError):
+        examine(str(tmp_path))
+    assert "locks do nothing there" in lines(capsys)["locks"]

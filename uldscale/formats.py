@@ -1,0 +1,182 @@
+"""Landmarks as files of people's tools: one function a format, from what was found to the bytes of a file.
+
+All coordinates are pixels of the upright image, but those of Label Studio (per cent) and FiftyOne (shares). A landmark that is missing is
+null, an empty cell, visibility 0, or left out, as the format has it.
+
+K landmarks.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uldscale.data.sources import Box
+
+DOT = 0.5
+"""Diameter of a point in Label Studio, in per cent of the width."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Landmarks on one image or frame."""
+
+    id: str
+    name: str
+    """Of the image file, relative to its folder."""
+    uri: str
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    box: Box
+    """(x0, y0, x1, y1) that was looked at."""
+    points: NDArray[np.float64]
+    """(K, 2) pixels, NaN where missing."""
+    scores: NDArray[np.float64]
+    """(K,) in [0, 1], 0 where missing."""
+    pose: int
+
+    def present(self, names: Sequence[str]) -> list[tuple[str, float, float, float]]:
+        """Name, x, y and score of each landmark that is there."""
+        rows = zip(names, self.points.tolist(), self.scores.tolist(), strict=True)
+        return [(name, x, y, score) for name, (x, y), score in rows if np.isfinite([x, y]).all()]
+
+
+Format = Callable[[Sequence[Found], Sequence[str], str], str]
+"""From what was found, the names of the K landmarks, and the name of the model, to a text."""
+
+
+def to_json(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """What `uldscale evaluate --predictions` reads, with scores, poses and places of the images beside it."""
+    content = {
+        "name": model,
+        "unit": "pixels",
+        "names": list(names),
+        "images": {each.id: _points(each) for each in found},
+        "scores": {each.id: each.scores.tolist() for each in found},
+        "poses": {each.id: each.pose for each in found},
+        "files": {each.id: each.uri for each in found},
+    }
+    return json.dumps(content) + "\n"
+
+
+def to_csv(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """A row an image: its name and pose, then x, y and score of each landmark."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "pose", *(f"{name}_{value}" for name in names for value in ("x", "y", "score"))])
+    for each in found:
+        cells = [
+            cell
+            for point, score in zip(_points(each), each.scores.tolist(), strict=True)
+            for cell in (*(point or ("", "")), score)
+        ]
+        table.writerow([each.name, each.pose, *cells])
+    return text.getvalue()
+
+
+def to_coco(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """COCO keypoints: an annotation an image, visibility 2 where a landmark was found and 0 where not."""
+    images = [
+        {"id": number, "file_name": each.name, "width": each.size[0], "height": each.size[1]}
+        for number, each in enumerate(found, 1)
+    ]
+    category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": list(names), "skeleton": []}
+    content = {
+        "info": {"description": f"landmarks by {model}"},
+        "images": images,
+        "annotations": [_annotation(number, each) for number, each in enumerate(found, 1)],
+        "categories": [category],
+    }
+    return json.dumps(content) + "\n"
+
+
+def to_label_studio(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """Tasks with predictions, for a labelling configuration of <Image name="image" value="$image"/> and <KeyPointLabels name="landmarks"
+    toName="image"> with a label for each landmark. Local images are those of a local storage whose root is their folder.
+    """
+    return json.dumps([_task(each, names, model) for each in found]) + "\n"
+
+
+def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """CVAT for images 1.1: points with a label for each landmark."""
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    ElementTree.SubElement(task, "name").text = model
+    labels = ElementTree.SubElement(task, "labels")
+    for name in names:
+        label = ElementTree.SubElement(labels, "label")
+        for tag, text in (("name", name), ("type", "points"), ("attributes", None)):
+            ElementTree.SubElement(label, tag).text = text
+    for number, each in enumerate(found):
+        width, height = map(str, each.size)
+        image = ElementTree.SubElement(root, "image", id=str(number), name=each.name, width=width, height=height)
+        for name, x, y, _ in each.present(names):
+            at = {"points": f"{x:.2f},{y:.2f}", "occluded": "0", "source": "auto", "z_order": "0"}
+            ElementTree.SubElement(image, "points", {"label": name, **at})
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, "unicode", xml_declaration=True) + "\n"
+
+
+def to_fiftyone(found: Sequence[Found], names: Sequence[str], model: str) -> str:
+    """samples.json of a FiftyOneDataset folder: each image with a field `landmarks` of Keypoints, and its pose."""
+    return json.dumps({"samples": [_sample(each, names) for each in found]}) + "\n"
+
+
+FORMATS: dict[str, Format] = {
+    "json": to_json, "csv": to_csv, "coco": to_coco, "labelstudio": to_label_studio, "cvat": to_cvat, "fiftyone": to_fiftyone,
+}  # fmt: skip
+
+
+def _points(found: Found) -> list[list[float] | None]:
+    return [point if np.isfinite(point).all() else None for point in found.points.tolist()]
+
+
+def _annotation(number: int, found: Found) -> dict[str, Any]:
+    (width, height), (x0, y0, x1, y1) = found.size, found.box
+    left, top, right, bottom = max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1)
+    points = _points(found)
+    return {
+        "id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
+        "keypoints": [value for point in points for value in ((*point, 2) if point else (0, 0, 0))],
+        "num_keypoints": sum(point is not None for point in points),
+        "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
+        "score": round(float(found.scores.mean()), 4),
+    }  # fmt: skip
+
+
+def _task(found: Found, names: Sequence[str], model: str) -> dict[str, Any]:
+    width, height = found.size
+    result = [
+        {
+            "id": f"{name}-{number}", "type": "keypointlabels", "from_name": "landmarks", "to_name": "image", "score": score,
+            "original_width": width, "original_height": height, "image_rotation": 0,
+            "value": {"x": 100 * x / width, "y": 100 * y / height, "width": DOT, "keypointlabels": [name]},
+        }
+        for number, (name, x, y, score) in enumerate(found.present(names))
+    ]  # fmt: skip
+    image = found.uri if "://" in found.uri else f"/data/local-files/?d={quote(found.name)}"
+    score = round(float(found.scores.mean()), 4)
+    return {"data": {"image": image}, "predictions": [{"model_version": model, "score": score, "result": result}]}
+
+
+def _sample(found: Found, names: Sequence[str]) -> dict[str, Any]:
+    width, height = found.size
+    points = [
+        {"_cls": "Keypoint", "label": name, "points": [[x / width, y / height]], "confidence": [score]}
+        for name, x, y, score in found.present(names)
+    ]
+    return {
+        "filepath": found.uri if "://" in found.uri else os.path.abspath(found.uri),
+        "metadata": {"_cls": "ImageMetadata", "width": width, "height": height},
+        "landmarks": {"_cls": "Keypoints", "keypoints": points},
+        "pose": found.pose,
+    }

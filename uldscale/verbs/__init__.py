@@ -1,0 +1,1 @@
+"""What a person asks beside a run; a verb a file."""
