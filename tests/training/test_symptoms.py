@@ -69,7 +69,7 @@ def test_few_are_visible(good: NDArray[np.float64]) -> None:
     rare = good.copy()
     rare[6:, 3] = np.nan
     (found,) = symptoms.of_places(rare, 0.1)
-    assert (found.name, found.seen) == ("few_visible", "landmarks on fewer than 20% of the images: 3")
+    assert (found.name, found.seen) == ("few_visible", "landmarks on fewer than 20 % of the images: 3")
     good[:, 4:] = np.nan
     (found,) = symptoms.of_places(good, 0.1)
     assert found.seen.startswith("few landmarks are visible: an image has 3.")

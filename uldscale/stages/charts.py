@@ -8,7 +8,7 @@ from typing import Any
 from uldscale.evaluation import bars, plots
 from uldscale.evaluation.clusters import YAW_RANGES
 from uldscale.runs import RunFolder
-from uldscale.stages.tables import protocols, title_of
+from uldscale.stages.tables import NORMALISERS, protocols, title_of
 from uldscale.training.schedule import Stage
 
 
@@ -99,7 +99,7 @@ def _accuracy(result: dict[str, Any]) -> Section:
     points = [str(number) for number in range(len(next(iter(shares.values()))))]
     note = (
         "Raw landmarks without any regressor: share of test images in which the landmark that was matched to an annotated point "
-        f"on training images lies within {rule['threshold']:g} of {rule['normaliser']} from it. Higher is better."
+        f"on training images lies within {rule['threshold']:g} of {NORMALISERS[rule['normaliser']]} from it. Higher is better."
     )
     return Section(
         "Raw accuracy", note, [Chart("By annotated point", bars.grouped(points, shares, "annotated point", "share"))]

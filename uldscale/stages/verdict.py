@@ -52,7 +52,7 @@ def _found(result: dict[str, Any], method: str, landmarks: int) -> list[str]:
     count = dataset["test_images"] or dataset["train_images"]
     return [
         f"{title_of(method)} found {landmarks} landmarks on images of {dataset['name']}, without annotations.",
-        f"Of these, {rate * landmarks:.1f} are found on one image in the mean of {count:,} {judged(result)}.",
+        f"An image shows {rate * landmarks:.1f} of them on average, of {count:,} {judged(result)}.",
     ]
 
 

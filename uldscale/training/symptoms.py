@@ -77,12 +77,12 @@ def of_churn(stage: str, first: Sequence[Mapping[str, Any]], last: Sequence[Mapp
     begun, ended = ([event["churn"] for event in rounds if "churn" in event] for rounds in (first, last))
     found = []
     if begun and begun[0] < SETTLED:
-        seen = f"labels stood still at once: {begun[0]:.2%} of them changed in the first round of training"
+        seen = f"labels stood still at once: {100 * begun[0]:.2f} % of them changed in the first round of training"
         remedy = "look whether the landmarks are on the object; raise train.d_uld.learning_rate, or make the bootstrap shorter"
         found.append(Symptom("labels_still", seen, remedy))
     # Two rounds may both be of the time in which much moves.
     if len(ended) > 1 and ended[-1] > RESTLESS:
-        seen = f"labels do not settle: {ended[-1]:.0%} of them changed in the last round of {stage}"
+        seen = f"labels do not settle: {100 * ended[-1]:.0f} % of them changed in the last round of {stage}"
         remedy = f"make the stage longer (train.{stage}.epochs), or lower train.{stage}.learning_rate or train.clusters.landmarks"
         found.append(Symptom("labels_restless", seen, remedy))
     return found
@@ -123,7 +123,7 @@ def of_background(ranks: NDArray[np.floating]) -> list[Symptom]:
 
 def _collapsed(points: Points) -> list[Symptom]:
     if (extent := placement.extent(points)) < SMALL:
-        seen = f"all landmarks sit on one spot: they reach {extent:.1%} of the crop from their centre"
+        seen = f"all landmarks sit on one spot: they reach {100 * extent:.1f} % of the crop from their centre"
         remedy = (
             "say where the object is (data.roi) if it is small in its images; else raise train.clusters.spacing, or take a "
             "diffusion model that knows such objects"
@@ -159,7 +159,7 @@ def _visible(shares: NDArray[np.float64]) -> list[Symptom]:
         seen = f"few landmarks are visible: an image has {shares.sum():.1f} of {len(shares)}"
         return [Symptom("few_visible", seen, _VISIBLE)]
     if rare := np.flatnonzero(shares < RARELY_FOUND).tolist():
-        seen = f"landmarks on fewer than {RARELY_FOUND:.0%} of the images: {_listed(rare)}"
+        seen = f"landmarks on fewer than {100 * RARELY_FOUND:.0f} % of the images: {_listed(rare)}"
         return [Symptom("few_visible", seen, _VISIBLE)]
     return []
 
@@ -169,10 +169,10 @@ def _exchanged(points: Points) -> list[Symptom]:
     if shares.max() < EXCHANGED:
         return []
     names = _listed(np.flatnonzero(shares >= EXCHANGED).tolist())
-    seen = f"landmarks change places from image to image, such as left and right, on up to {shares.max():.0%} of them: {names}"
+    seen = f"landmarks change places from image to image, such as left and right, on up to {100 * shares.max():.0f} % of them: {names}"
     remedy = (
-        "set extract.views.flip=false, and leave mirrored copies out of the images; that is right where the object itself "
-        "appears mirrored, such as left and right hands"
+        "keep extract.views.flip=false and mirrored copies out of the images, or take a diffusion model that knows such objects; where "
+        "the object itself appears mirrored, such as left and right hands, it is right"
     )
     return [Symptom("exchanged", seen, remedy)]
 
