@@ -81,7 +81,7 @@ class Advisor:
 
     def _length(self) -> Iterator[str]:
         train, images = self.scale.train, self.scale.images
-        yield from map(str, of_schedule(train, images))
+        yield from (str(symptom) for symptom in of_schedule(train, images) if symptom.name == "many_epochs")
         longest = max(train.of(stage).steps for stage in train.stages) * train.batch / images
         if longest < SHORT_EPOCHS:
             yield (
