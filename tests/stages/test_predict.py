@@ -206,7 +206,7 @@ def test_videos_that_are_none(untrained: str, images: Path, tmp_path: Path) -> N
     """Torn, or a list of other files under the name of a video: named, and the next file goes on."""
     whole = written(tmp_path / "whole.mp4", 3).read_bytes()
     (tmp_path / "torn.mp4").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path}/whole.mp4\n#EXT-X-ENDLIST\n")
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile whole.mp4\n")
     given = [str(tmp_path / "torn.mp4"), str(tmp_path / "list.mp4"), str(images)]
     with pytest.raises(
         IncompleteError, match=r"2 images or videos .*torn.mp4: the (file has no video|video cannot be read).*list.mp4"
