@@ -113,3 +113,12 @@ def _locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return LocalFileSystem(), os.path.abspath(os.path.expanduser(str(path)))
     filesystem, place = fsspec.core.url_to_fs(str(path))
     return filesystem, str(place)
+
+
+def in_units(count: float) -> str:
+    """Bytes in the unit that people would say."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.2f} TB"

@@ -6,6 +6,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
+from uldscale import files
 from uldscale.data.index import DataConfig
 from uldscale.data.listing import list_records
 from uldscale.diffusion.backbone import Backbone
@@ -93,7 +94,7 @@ def _extraction(cost: Cost, scale: Scale, gpu: str) -> dict[str, str]:
     precision = scale.extract.features.backbone.dtype
     return {
         "images": f"{spec.num_rows:,} in {spec.num_views} views, {len(spec.timesteps)} timesteps, {len(spec.taps)} taps",
-        "store": f"{_bytes(spec.stored_bytes)}, {_bytes(spec.row_bytes)} an image",
+        "store": f"{files.in_units(spec.stored_bytes)}, {files.in_units(spec.row_bytes)} an image",
         "objects": f"{spec.num_objects:,} in {spec.num_shards:,} shards",
         "extraction": spent_here(flops, CPU_EXTRACTION, _cores(team)) if gpu == CPU else spent(flops, precision, gpu),
     }
@@ -110,8 +111,8 @@ def _training(scale: Scale, gpu: str) -> dict[str, str]:
         "schedule": f"{steps:,} steps of {train.batch} images in 2 views, at most {longest * train.batch / images:.2g} epochs a stage, "
         f"{_rounds(train)} rounds of labels over {images:,} images",
         "training": spent_here(flops, CPU_TRAINING, _cores(team)) if gpu == CPU else spent(flops, precision, gpu),
-        "reading": f"{_bytes(steps * step)} in all, {_bytes(step)} a step; "
-        f"{_bytes(step / team.count * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
+        "reading": f"{files.in_units(steps * step)} in all, {files.in_units(step)} a step; "
+        f"{files.in_units(step / team.count * STEPS_PER_SECOND)}/s for each worker at {STEPS_PER_SECOND} steps a second",
     }
 
 
@@ -131,11 +132,3 @@ def _roles(scale: Scale, outline: Backbone) -> dict[str, str]:
         if role.memory_gib is not None and role.memory_gib < memory:
             lines[name] += f": more than runtime.{name}.memory_gib"
     return lines
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} TB"

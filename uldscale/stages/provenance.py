@@ -50,18 +50,13 @@ def costs(run: RunFolder, result: dict[str, Any]) -> list[tuple[str, str, str]]:
     spent: dict[str, float] = result["seconds"]
     stages = [*spent, *(stage for stage, size in stored.items() if size and stage not in spent)]
     return [
-        (stage, clock(spent[stage]) if stage in spent else "", in_units(stored[stage]) if stored.get(stage) else "")
+        (
+            stage,
+            clock(spent[stage]) if stage in spent else "",
+            files.in_units(stored[stage]) if stored.get(stage) else "",
+        )
         for stage in stages
     ]
-
-
-def in_units(count: float) -> str:
-    """Bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.2f} TB"
 
 
 def _size(place: str) -> int:
