@@ -65,8 +65,9 @@ def test_a_token_that_is_missing_or_wrong_is_one_line(head: str, token: str | No
     run = join(head, token)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.splitlines() == [
+        f"joining the Ray cluster at {head}",
         f"the Ray cluster at RAY_ADDRESS='{head}' asks for a token, and this process has another token, or none; set "
-        "RAY_AUTH_MODE=token with the cluster's own in RAY_AUTH_TOKEN, or in a file named by RAY_AUTH_TOKEN_PATH"
+        "RAY_AUTH_MODE=token with the cluster's own in RAY_AUTH_TOKEN, or in a file named by RAY_AUTH_TOKEN_PATH",
     ]
 
 
@@ -78,6 +79,7 @@ def test_nobody_at_the_address_is_one_line() -> None:
         run = join(address, None)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.splitlines() == [
+        f"joining the Ray cluster at {address}",
         f"no Ray cluster answers at RAY_ADDRESS='{address}' (nothing within 3 s); give the address of a running one, or unset it "
-        "to run on this machine"
+        "to run on this machine",
     ]
