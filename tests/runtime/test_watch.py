@@ -47,4 +47,4 @@ def test_a_lost_head_ends_the_process(trouble: str) -> None:
 def test_a_ray_that_answers_is_left_in_peace() -> None:
     done = run("", 3)
     assert done.returncode == 0
-    assert {line.partition(":")[0] for line in done.stderr.splitlines()} == {"starting Ray on this machine"}
+    assert all(line.startswith("starting Ray on this machine") for line in done.stderr.splitlines()), done.stderr
