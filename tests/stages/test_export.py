@@ -31,6 +31,23 @@ def require_equal(found: list[np.ndarray], wanted: Landmarks) -> None:
         np.testing.assert_allclose(values, getattr(wanted, name), atol=1e-4, err_msg=name)
 
 
+@pytest.fixture
+def of_peaks(detector: LandmarkDetector, tmp_path: Path) -> str:
+    """The same detector, which takes its landmarks among the peaks of the heatmap."""
+    keypoints = detector.config.keypoints.updated(source="peaks")
+    detector.config = detector.config.updated(keypoints=keypoints)
+    detector.save_pretrained(tmp_path / "peaks")
+    return str(tmp_path / "peaks")
+
+
+def test_landmarks_among_peaks(of_peaks: str, tmp_path: Path) -> None:
+    export(of_peaks, str(tmp_path / "heads.pt2"), "torch")
+    program, own = torch.export.load(tmp_path / "heads.pt2").module(), LandmarkDetector.from_pretrained(of_peaks)
+    for images in (1, 2, 5):
+        given = features(own, images)
+        require_equal([values.detach().numpy() for values in program(*given)], located(own, given))
+
+
 def test_torch(untrained: str, detector: LandmarkDetector, tmp_path: Path) -> None:
     export(untrained, str(tmp_path / "heads.pt2"), "torch")
     program = torch.export.load(tmp_path / "heads.pt2").module()

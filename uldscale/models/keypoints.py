@@ -143,7 +143,7 @@ def refine(maps: Tensor, cells: Tensor) -> Tensor:
 
 def _neighbourhoods(maps: Tensor, cells: Tensor) -> Tensor:
     patches = functional.unfold(functional.pad(maps[:, None], (1, 1, 1, 1), mode="replicate"), 3)
-    return patches.gather(2, cells[:, None].expand(-1, 9, -1)).view(len(cells), 3, 3, -1)
+    return patches.gather(2, cells[:, None].expand(-1, 9, -1)).view(cells.shape[0], 3, 3, -1)
 
 
 def _quadratic_peak(patch: Tensor) -> Tensor:

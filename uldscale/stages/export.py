@@ -23,7 +23,7 @@ from uldscale import files
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import ModelError
 from uldscale.models.keypoints import inside_border
-from uldscale.models.landmarks import locate
+from uldscale.models.landmarks import find
 from uldscale.models.network import Network
 
 OUTPUTS = ("points", "scores", "poses", "descriptors")
@@ -46,7 +46,7 @@ class Heads(nn.Module):
         super().__init__()
         poses = detector.clusters.pose_centroids
         self.network: Network = detector.network
-        self.border, self.visible = detector.config.border, detector.config.keypoints.visible
+        self.border, self.keypoints = detector.config.border, detector.config.keypoints
         self.register_buffer("centroids", torch.from_numpy(detector.clusters.centroids))
         self.register_buffer("pose_centroids", None if poses is None else torch.from_numpy(poses))
 
@@ -56,7 +56,7 @@ class Heads(nn.Module):
         heat = outputs.logits.sigmoid()
         poses = self._poses(self.network.codes(outputs.logits))
         inside = inside_border(heat, self.border)
-        found = locate(heat, outputs.descriptors, self.centroids[poses], inside, self.visible)
+        found = find(heat, outputs.descriptors, self.centroids[poses], inside, self.keypoints)
         missing = found.points.isnan().any(-1, keepdim=True)
         return found.points, found.scores, poses, found.descriptors.masked_fill(missing, torch.nan)
 
