@@ -5,7 +5,6 @@ keypoints is an object that nobody has annotated. Objects are of one category, u
 """
 
 import collections
-import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from uldscale import files
-from uldscale.data.sources import Box, Record, ids_of, locate, read_text
+from uldscale.data.sources import Box, Record, ids_of, locate, numbered, read_json
 from uldscale.errors import DataError
 
 _LARGEST = 1e7  # no image is as wide; what is beyond float32 would become infinite
@@ -49,18 +48,14 @@ def read_coco(
         for fields in annotations.get(id) or [dict(none)]:
             made[name] += 1
             broken = fields.pop("broken", "") if last[name] == id else "a later image entry names the same file"
-            own = ids[name] + (f"#{made[name]}" if made[name] > 1 else "")
+            own = numbered(ids[name], made[name] - 1)
             whole = {"person": ids[name]} | _entry_fields(path, f"images[{i}]", entry)
             records.append(Record(own, uris[name], **{**whole, **fields, "broken": broken}))
     return records
 
 
 def _read(path: str) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}; wanted an object with the keys images, annotations")
     for name in ("images", "annotations"):

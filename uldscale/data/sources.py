@@ -4,11 +4,13 @@ Law: records and ids depend on names and contents alone, never on the order in w
 """
 
 import collections
+import json
 import os
 import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 import fsspec
@@ -107,6 +109,14 @@ def read_text(path: str) -> str:
         return read_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def read_json(path: str) -> Any:
+    """Content of a JSON file that a user names. Raises DataError when it cannot be read or is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
 
 
 def locate(root: str, name: str, source: str, allow: Sequence[str] | None = None) -> str:

@@ -7,7 +7,6 @@ Ids are those of the index (`uldscale index`): names of files without extension,
 --format json` writes such files, with more about each image and landmark.
 """
 
-import json
 from typing import Annotated, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import Field
 from uldscale import files
 from uldscale.config import Settings, validate
 from uldscale.data.index import ImageIndex
-from uldscale.data.sources import read_text
+from uldscale.data.sources import read_json
 from uldscale.errors import DataError
 from uldscale.predictions import Predictions
 from uldscale.runs import RunFolder
@@ -51,11 +50,7 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
 
     Raises DataError for a file of another form, for images that the index lacks and for those that the file lacks.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
-    peer = validate(PeerFile, content, path)
+    peer = validate(PeerFile, read_json(path), path)
     if peer.name in METHODS:
         raise DataError(f"{path}: name {peer.name!r} is that of a method of ours; give another")
     ids = [index.row(int(row)).id for row in index.rows()]

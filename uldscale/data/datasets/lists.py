@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from uldscale import files
-from uldscale.data.sources import Record, ids_of, read_text
+from uldscale.data.sources import Record, ids_of, numbered, read_text
 from uldscale.errors import DataError
 
 Splits = dict[Literal["train", "test"], list[Record]]
@@ -47,11 +47,11 @@ def ids_with_repeats(names: Sequence[str]) -> list[str]:
     """An id for each name; the second time that a name comes, its id ends in "#2", and so on."""
     unique = sorted(set(names))
     ids, made = dict(zip(unique, ids_of(unique), strict=True)), collections.Counter[str]()
-    numbered = []
+    found = []
     for name in names:
+        found.append(numbered(ids[name], made[name]))
         made[name] += 1
-        numbered.append(ids[name] + (f"#{made[name]}" if made[name] > 1 else ""))
-    return numbered
+    return found
 
 
 def _exists(path: str) -> bool:

@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from uldscale.data.sources import Box, read_text
+from uldscale.data.sources import Box, read_json, read_text
 from uldscale.errors import DataError
 
 Entries = dict[str, list[Any]]
@@ -18,18 +17,14 @@ def read_boxes(path: str, *, several: bool = False) -> dict[str, list[Box]]:
 
     Raises DataError that names the entry, also of one with several boxes unless they are wanted.
     """
-    text = read_text(path)
-    entries = _csv_entries(path, text) if path.lower().endswith(".csv") else _json_entries(path, text)
+    entries = _csv_entries(path) if path.lower().endswith(".csv") else _json_entries(path)
     if not several:
         _require_one(path, entries)
     return {id: [_parse(path, id, values) for values in boxes] for id, boxes in entries.items()}
 
 
-def _json_entries(path: str, text: str) -> Entries:
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+def _json_entries(path: str) -> Entries:
+    entries = read_json(path)
     if not isinstance(entries, dict):
         raise DataError(f'{path} holds a {type(entries).__name__}; wanted {{"id": [x0, y0, x1, y1], ...}}')
     return {id: values if _is_nested(values) else [values] for id, values in entries.items()}
@@ -39,8 +34,8 @@ def _is_nested(values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(value, list) for value in values)
 
 
-def _csv_entries(path: str, text: str) -> Entries:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+def _csv_entries(path: str) -> Entries:
+    rows = [row for row in csv.reader(io.StringIO(read_text(path))) if row]
     entries: Entries = {}
     for row in rows[1:] if rows and rows[0][0] == "id" else rows:
         entries.setdefault(row[0], []).append(row[1:])
