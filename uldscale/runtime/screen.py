@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Live
+
+from uldscale.runtime.beside import repeating
 
 if TYPE_CHECKING:
     from uldscale.runtime.standing import Standing
@@ -55,20 +56,10 @@ def warn(text: str) -> None:
 @contextmanager
 def patience(text: str) -> Iterator[None]:
     """Say a line at once, and every ten seconds how long the block has taken: for what tells nothing itself."""
-    ended, start = threading.Event(), time.monotonic()
-
-    def go_on() -> None:
-        while not ended.wait(LINE_SECONDS):
-            screen().say(f"{text}: {time.monotonic() - start:.0f} s")
-
+    start = time.monotonic()
     screen().say(text)
-    thread = threading.Thread(target=go_on, name="patience", daemon=True)
-    thread.start()
-    try:
+    with repeating(lambda: screen().say(f"{text}: {time.monotonic() - start:.0f} s"), LINE_SECONDS, "patience"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Nothing:

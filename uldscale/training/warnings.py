@@ -7,7 +7,6 @@
 A file has the warnings that hold now; metrics.jsonl has all that were found.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Literal
 
 from uldscale import files
 from uldscale.runs import RunFolder
+from uldscale.runtime.beside import repeating
 from uldscale.runtime.screen import screen
 
 Source = Literal["schedule", "labels", "landmarks"]
@@ -55,25 +55,16 @@ def read(run: RunFolder) -> list[Symptom]:
 @contextmanager
 def following(run: RunFolder) -> Iterator[None]:
     """Say on standard error what other processes find while the block runs."""
-    ended, said = threading.Event(), {symptom.name for symptom in read(run)}
+    said = {symptom.name for symptom in read(run)}
 
-    def follow() -> None:
-        while True:
-            last = ended.wait(LOOK_SECONDS)
-            for symptom in read(run):
-                if symptom.name not in said:
-                    said.add(symptom.name)
-                    _say(symptom)
-            if last:
-                return
+    def look() -> None:
+        for symptom in read(run):
+            if symptom.name not in said:
+                said.add(symptom.name)
+                _say(symptom)
 
-    thread = threading.Thread(target=follow, name="warnings", daemon=True)
-    thread.start()
-    try:
+    with repeating(look, LOOK_SECONDS, "warnings", last=look):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _read(run: RunFolder, name: str) -> list[Symptom]:
