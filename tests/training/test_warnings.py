@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from uldscale.runs import RunFolder
+from uldscale.runtime.screen import LEVEL
 from uldscale.training import warnings
 from uldscale.training.warnings import Symptom
 
@@ -35,6 +36,16 @@ def test_each_is_said_once_on_standard_error(run: RunFolder, capsys: pytest.Capt
     for _ in range(2):
         warnings.tell(run, "landmarks", [FRAME, FEW])
     assert capsys.readouterr().err == "uldscale: warning: few are there; add some\n"
+
+
+def test_they_are_said_where_nothing_else_is(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for level, said in (("warning", "uldscale: warning: few are there; add some\n"), ("error", "")):
+        monkeypatch.setenv(LEVEL, level)
+        warnings.tell(run, "schedule", [FEW])
+        assert capsys.readouterr().err == said
+        warnings.tell(run, "schedule", [])
 
 
 def test_what_other_processes_find_is_said_here(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,8 +49,13 @@ def level() -> int:
 
 def warn(text: str) -> None:
     """A line about something that a user may want to change."""
+    insist(f"warning: {text}")
+
+
+def insist(line: str) -> None:
+    """Say a line also where nothing but warnings is said."""
     if level() <= logging.WARNING:
-        (_lines() if level() == logging.WARNING else screen()).say(f"warning: {text}")
+        (_lines() if level() == logging.WARNING else screen()).say(line)
 
 
 @contextmanager

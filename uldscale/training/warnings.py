@@ -15,7 +15,7 @@ from typing import Literal
 from uldscale import files
 from uldscale.runs import RunFolder
 from uldscale.runtime.beside import repeating
-from uldscale.runtime.screen import screen
+from uldscale.runtime.screen import insist
 
 Source = Literal["schedule", "labels", "landmarks"]
 LOOK_SECONDS = 2.0
@@ -75,4 +75,4 @@ def _read(run: RunFolder, name: str) -> list[Symptom]:
 
 
 def _say(symptom: Symptom) -> None:
-    screen().say(f"uldscale: warning: {symptom}")
+    insist(f"uldscale: warning: {symptom}")
