@@ -12,7 +12,7 @@ PACKAGE = ROOT / "uldscale"
 
 FLOORS = [
     {"__main__"},
-    {"cli", "model_verbs"},
+    {"cli"},
     {"verbs"},
     {"ablation", "sweep"},
     {"pipeline"},

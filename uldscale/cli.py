@@ -15,10 +15,10 @@ import typer
 
 from uldscale import __version__
 from uldscale.errors import UldscaleError, UserError
-from uldscale.model_verbs import export, predict
 from uldscale.runtime.environment import stop_spinning
 from uldscale.runtime.screen import LEVEL, screen
 from uldscale.verbs.commands import first_app, store_app
+from uldscale.verbs.model import export, predict
 
 app = typer.Typer(
     no_args_is_help=True,

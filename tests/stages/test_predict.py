@@ -218,7 +218,7 @@ def test_videos_that_are_none(untrained: str, images: Path, tmp_path: Path) -> N
 def test_the_command_offers_every_format() -> None:
     import typing
 
-    from uldscale.model_verbs import predict as verb
+    from uldscale.verbs.model import predict as verb
 
     annotation = typing.get_type_hints(verb)["format"]
     assert set(typing.get_args(annotation)) == set(FORMATS)

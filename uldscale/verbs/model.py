@@ -1,4 +1,4 @@
-"""The verbs of a finished model, for `cli`: predict and export."""
+"""Verbs of a trained model on the command line: predict and export; heavy imports happen inside, as in `commands`."""
 
 from typing import Annotated, Literal
 
