@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -69,4 +70,7 @@ def _content(index: ImageIndex) -> "np.ndarray[tuple[int], np.dtype[np.object_]]
 
 def _time(uri: str) -> float:
     """When a local file was written; 0 for what is elsewhere."""
-    return os.path.getmtime(uri) if "://" not in uri and os.path.exists(uri) else 0.0
+    # One question an image: a shared disk takes its time for each.
+    with suppress(OSError):
+        return os.path.getmtime(uri) if "://" not in uri else 0.0
+    return 0.0

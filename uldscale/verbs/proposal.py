@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class Proposal:
         images, gpus = self.survey.images("train"), self.machine.gpus
         batch = self._batch(images)
         epochs = self._epochs(images)
-        size = self._size()
+        size = self._size
         return {
             "name": self.name,
             "data": self.data,
@@ -112,8 +113,8 @@ class Proposal:
             yield f"{images:,} training images are many: 3,000 is the most with which these settings were tried"
         if self.data.test is None:
             yield "test images: there are none, so methods are judged on the training images, by what needs no annotations"
-        if self.survey.side < self._size():
-            yield f"images have {self.survey.side} pixels a side (median of the shorter ones) and are blown up to {self._size()}"
+        if self.survey.side < self._size:
+            yield f"images have {self.survey.side} pixels a side (median of the shorter ones) and are blown up to {self._size}"
 
     def _about_model(self) -> Iterator[str]:
         if self.model == EMBEDDED and self._has_room:
@@ -137,8 +138,9 @@ class Proposal:
     def _has_room(self) -> bool:
         return bool(self.machine.gpus) and self.machine.gpus[0].memory_gib >= GPU_GIB
 
+    @cached_property
     def _size(self) -> int:
-        """What the model was trained on."""
+        """What the model was trained on; reading its shapes takes a while."""
         with torch.device("meta"):
             outline = Backbone.outline(BackboneConfig(model=self.model), weights=False)
         return outline.image_size
