@@ -31,7 +31,11 @@ OPTIONAL = {
     "s3fs": ("images and lists on s3://", "pip install 'uldscale[s3]'"),
     "gcsfs": ("images and lists on gs://", "pip install 'uldscale[gcs]'"),
     "cuml": ("clustering on a GPU", "pip install 'uldscale[cu12]' or 'uldscale[cu13]'"),
+    "dlib": ("data.roi.provider face", "pip install 'uldscale[face]'"),
     "detectron2": ("data.roi.provider detectron2", "build it from github.com/facebookresearch/detectron2"),
+    "pillow_heif": ("HEIC photographs", "pip install 'uldscale[heif]'"),
+    "av": ("videos in `uldscale predict`", "pip install 'uldscale[video]'"),
+    "onnxscript": ("`uldscale export --format onnx`", "pip install 'uldscale[export]'"),
 }
 """Packages beyond those that everybody has: what each is for, and how it comes."""
 
