@@ -16,8 +16,8 @@ TINY = [
     "zero_shot.fit_images=8", "zero_shot.fit_pixels=20", "zero_shot.pixels=30", "train.batch=4", "train.warmup_steps=2",
     "train.network.grid=16", "train.network.aggregator.hidden=8", "train.network.aggregator.width=12",
     "train.network.heads.descriptor=8", "train.clusters.landmarks=3", "train.clusters.poses=2",
-    *(f"train.{stage}.steps=2" for stage in ("bootstrap", "d_uld", "d_uld_pose_proxy", "d_uld_pp")),
-    *(f"train.{stage}.relabel_every=2" for stage in ("d_uld", "d_uld_pp")),
+    *(f"train.{stage}.epochs=0.67" for stage in ("bootstrap", "d_uld", "d_uld_pose_proxy", "d_uld_pp")),
+    *(f"train.{stage}.relabel_epochs=0.67" for stage in ("d_uld", "d_uld_pp")),
 ]  # fmt: skip
 
 
