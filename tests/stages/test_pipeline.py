@@ -39,6 +39,7 @@ def test_result(whole: Pipeline) -> None:
         assert sum(part["count"] for part in measures["nme_by_yaw"]["bins"]) == 8
     assert 0.2 <= result["methods"]["d_uld_pp"]["pose_purity"] <= 1
     assert result["methods"]["d_uld"]["clusters"] == 3 <= result["methods"]["d_uld_pp"]["clusters"] <= 6
+    assert result["methods"]["d_uld"]["clusters_silhouette"] == result["methods"]["d_uld"]["silhouette"]
     assert [len(result["methods"][method].get("churn", [])) for method in METHODS] == [0, 2, 1, 3]
     assert result["baselines"]["mean_shape"]["68pt-300"] > 0
     drawn = {"68pt-300", "68pt-300-lids", "68pt-300-box", "68pt-300-lids-ktl", "68pt-300-box-ktl"}

@@ -230,14 +230,20 @@ class _Judge:
         turned = np.linalg.det(probe.matrices) > 0
         moves = consistency.consistency(points[probe.rows][turned], probe.moved[turned], probe.matrices[turned], SIDE)
         found = np.isfinite(probe.descriptors).all(-1)
-        # The clusters of two stages are the landmarks of each pose, Q x K of them (paper, Table 3); with one stage poses are all 0.
-        labels = points.shape[1] * poses[probe.rows][:, None] + np.arange(points.shape[1])
-        apart = clusters.separation(probe.descriptors[found].astype(np.float32), labels[found], self.seed)
+        descriptors = probe.descriptors[found].astype(np.float32)
+        # A landmark is the same in every pose, so its descriptors of all poses are one cluster.
+        landmarks = np.broadcast_to(np.arange(points.shape[1]), found.shape)
+        apart = clusters.separation(descriptors, landmarks[found], self.seed)
+        # Those of two stages are the landmarks of each pose, Q x K of them (paper, Table 3); with one stage poses are all 0.
+        of_poses = (landmarks + points.shape[1] * poses[probe.rows][:, None])[found]
+        joint = clusters.separation(descriptors, of_poses, self.seed)
         return {
             "consistency_px": moves.error_px,
             "silhouette": apart.silhouette,
             "calinski_harabasz": apart.calinski_harabasz,
-            "clusters": len(np.unique(labels[found])),
+            "clusters": len(np.unique(of_poses)),
+            "clusters_silhouette": joint.silhouette,
+            "clusters_calinski_harabasz": joint.calinski_harabasz,
             "consistency": moves.to_json(),
             "images": extremes.by_consistency(self.index, points, probe, SIDE),
         }

@@ -47,6 +47,8 @@ MEASURES = {
     "consistency_px": Measure("consistency, px of 128", "↓", "{:.2f}"),
     "silhouette": Measure("silhouette", "↑", "{:.2f}"),
     "calinski_harabasz": Measure("Calinski-Harabasz", "↑", "{:,.0f}"),
+    "clusters_silhouette": Measure("silhouette of Q x K clusters", "↑", "{:.2f}"),
+    "clusters_calinski_harabasz": Measure("Calinski-Harabasz of Q x K clusters", "↑", "{:,.0f}"),
     "pose_purity": Measure("pose purity", "↑", "{:.2f}"),
     "pose_nmi": Measure("pose NMI", "↑", "{:.2f}"),
 }
