@@ -5,7 +5,7 @@
 The tests that run on a GPU; extraction against diffusers (gpu_extract.py); a small run with the architecture of Stable Diffusion
 1.5 and random weights, all of it on the GPU; its training step by every engine against bare torch (train_step.py); its landmarks on
 features in memory; k-means as the product does it against plain torch. Every part is a process of its own with a limit; what failed
-says so, and the exit code is 1 then. --cpu does it with a small model on the CPU, without extraction, to see that the script works.
+says so, and the exit code is 1 then. --cpu does less of it with a small model on the CPU, without extraction, to see that the script works.
 Prints one JSON line.
 """
 
@@ -90,10 +90,10 @@ def locate(run: RunFolder, device: str) -> dict[str, Any]:
 
 
 def cluster(device: str) -> dict[str, Any]:
-    """Seconds of k-means of a million descriptors."""
-    random = np.random.default_rng(0)
+    """Seconds of k-means of a million descriptors, on the CPU of a twentieth of them."""
+    random, count = np.random.default_rng(0), POINTS if device == "cuda" else POINTS // 20
     centres = random.normal(size=(CLUSTERS, SIZE)).astype(np.float32)
-    points = centres[random.integers(CLUSTERS, size=POINTS)] + random.standard_normal((POINTS, SIZE), np.float32)
+    points = centres[random.integers(CLUSTERS, size=count)] + random.standard_normal((count, SIZE), np.float32)
     kmeans.fit(points[:10_000], CLUSTERS, seed=0)
     lloyd(points[:10_000], device)
     found, spent = {}, {}
@@ -143,19 +143,20 @@ def timed(work: Callable[[], object]) -> float:
 def whole(folder: Path, gpus: int) -> dict[str, Any]:
     """Every part in turn."""
     python, own = sys.executable, [str(HERE / "gpu.py"), *([] if gpus else ["--cpu"])]
+    steps, patience = ("60", 1) if gpus else ("40", 3)
     run, path = str(folder / "small"), job(folder, gpus)
     verb = [*COMMAND, "run", str(path)]
     parts = {
         "tests": ([python, "-m", "pytest", "-q", *TESTS], 90),
         "extraction": ([python, str(HERE / "gpu_extract.py"), "--images", "64", "--rounds", "3"], 130),
         "run": (verb, 120),
-        "training_step": ([python, str(HERE / "train_step.py"), run, "--steps", "60"], 90),
+        "training_step": ([python, str(HERE / "train_step.py"), run, "--steps", steps], 90),
         "locate": ([python, *own, "--part", "locate", "--run", run], 25),
-        "k_means": ([python, *own, "--part", "k_means"], 25 if gpus else 90),
+        "k_means": ([python, *own, "--part", "k_means"], 25),
     }
     if not gpus:
         del parts["extraction"]
-    found = {name: part(command, limit) for name, (command, limit) in parts.items()}
+    found = {name: part(command, patience * limit) for name, (command, limit) in parts.items()}
     found["run"]["stages"] = RunFolder(run).seconds()
     return found
 
