@@ -20,7 +20,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.detector import LandmarkDetector
 from uldscale.evaluation import nme
 from uldscale.runs import RunFolder
-from uldscale.stages.evaluate import landmarks_of
+from uldscale.stages.landmarks import landmarks_of
 from uldscale.stages.truth import Truth
 from uldscale.training.schedule import Stage
 

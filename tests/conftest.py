@@ -142,6 +142,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     from uldscale.diffusion.backbone import Backbone
     from uldscale.diffusion.extractor import Extractor, FeatureConfig
     from uldscale.models.network import Network, NetworkConfig
+    from uldscale.models.visibility import Visibility
 
     torch.manual_seed(0)
     chosen = ["up_blocks.1.resnets.2", "up_blocks.2.resnets.2"]
@@ -176,5 +177,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     cells = outputs.descriptors[0, :, [4, 8, 11], [4, 11, 6]].T
     clusters = Clusters(cells.expand(2, -1, -1).numpy(), cells.numpy(), network.codes(outputs.logits).detach().numpy())
     folder = str(tmp_path_factory.mktemp("untrained") / "model")
-    LandmarkDetector(config, network, known, clusters).save_pretrained(folder)
+    scores = np.array([[0.9, 0.8, 0.7], [0.6, 0.9, 0.8]], np.float32).repeat(10, 0)
+    visibility = Visibility.fit(scores, np.arange(2).repeat(10), 2)
+    LandmarkDetector(config, network, known, clusters, visibility).save_pretrained(folder)
     return folder

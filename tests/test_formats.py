@@ -17,9 +17,27 @@ from uldscale.formats import FORMATS, Found
 NAMES = ["left eye", "nose, tip", "2"]
 POINTS = np.array([[10.25, 20.5], [np.nan, np.nan], [59.0, 1.0]])
 FOUND = [
-    Found("sub/a", "sub/a.png", "/images/sub/a.png", (64, 48), (-6.4, 0, 70.4, 48), POINTS, np.array([0.9, 0, 0.5]), 2),
     Found(
-        "b", "b.jpg", "s3://bucket/b.jpg", (640, 480), (0, 0, 640, 480), POINTS[::-1] * 2, np.array([0.25, 0, 0.75]), 0
+        "sub/a",
+        "sub/a.png",
+        "/images/sub/a.png",
+        (64, 48),
+        (-6.4, 0, 70.4, 48),
+        POINTS,
+        np.array([0.9, 0, 0.5]),
+        np.array([0.95, 0, 0.4]),
+        2,
+    ),
+    Found(
+        "b",
+        "b.jpg",
+        "s3://bucket/b.jpg",
+        (640, 480),
+        (0, 0, 640, 480),
+        POINTS[::-1] * 2,
+        np.array([0.25, 0, 0.75]),
+        np.array([0.8, 0, 0.9]),
+        0,
     ),
 ]
 
@@ -31,6 +49,7 @@ def written(format: str) -> str:
 def test_json() -> None:
     content = json.loads(written("json"))
     assert content["images"] == {"sub/a": [[10.25, 20.5], None, [59, 1]], "b": [[118, 2], None, [20.5, 41]]}
+    assert content["visibility"]["b"] == [0.8, 0, 0.9]
     assert (content["names"], content["poses"], content["scores"]["sub/a"]) == (
         NAMES,
         {"sub/a": 2, "b": 0},
@@ -41,8 +60,9 @@ def test_json() -> None:
 def test_csv() -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv"))))
     assert [row["image"] for row in rows] == ["sub/a.png", "b.jpg"]
-    assert [rows[0][f"left eye_{name}"] for name in ("x", "y", "score")] == ["10.25", "20.5", "0.9"]
-    assert [rows[0][f"nose, tip_{name}"] for name in ("x", "y", "score")] == ["", "", "0.0"]
+    columns = ("x", "y", "score", "visibility")
+    assert [rows[0][f"left eye_{name}"] for name in columns] == ["10.25", "20.5", "0.9", "0.95"]
+    assert [rows[0][f"nose, tip_{name}"] for name in columns] == ["", "", "0.0", "0.0"]
 
 
 def test_coco_in_our_own_reader(tmp_path: Path) -> None:
@@ -58,7 +78,7 @@ def test_coco_in_pycocotools(tmp_path: Path) -> None:
     (tmp_path / "landmarks.json").write_text(written("coco"))
     truth = coco.COCO(str(tmp_path / "landmarks.json"))
     annotations = truth.loadAnns(truth.getAnnIds())
-    assert annotations[0]["keypoints"] == [10.25, 20.5, 2, 0, 0, 0, 59, 1, 2]
+    assert annotations[0]["keypoints"] == [10.25, 20.5, 2, 0, 0, 0, 59, 1, 1], "the last one is hidden"
     assert [each["num_keypoints"] for each in annotations] == [2, 2]
     assert truth.loadCats(1)[0]["keypoints"] == NAMES
     judge = evaluation.COCOeval(truth, truth.loadRes(annotations), "keypoints")
@@ -129,7 +149,7 @@ def test_cvat() -> None:
     points = [{key: point.attrib[key] for key in ("label", "points", "occluded")} for point in images[0]]
     assert points == [
         {"label": "left eye", "points": "10.25,20.50", "occluded": "0"},
-        {"label": "2", "points": "59.00,1.00", "occluded": "0"},
+        {"label": "2", "points": "59.00,1.00", "occluded": "1"},
     ]
 
 

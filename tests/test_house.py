@@ -19,7 +19,7 @@ FLOORS = [
     {"job"},
     {"stages"},
     {"training"},
-    {"detector", "detector_card", "inputs", "model_folder"},
+    {"detector", "detector_card", "inputs", "landmarks", "model_folder"},
     {"data", "formats", "store", "labels", "runs", "predictions", "probes"},
     {"diffusion", "models", "losses", "clustering", "evaluation"},
     {"runtime"},

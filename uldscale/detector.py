@@ -12,7 +12,7 @@ B images, K landmarks, Q poses, D numbers in a descriptor, G grid side.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from uldscale import files, inputs, model_folder
 from uldscale.clustering.two_stage import Clusters, assign_poses
@@ -32,29 +32,15 @@ from uldscale.diffusion.extractor import Extractor, FeatureConfig
 from uldscale.diffusion.folder import display_name
 from uldscale.errors import DataError, ModelError
 from uldscale.inputs import Image
+from uldscale.landmarks import Landmarks, joined
 from uldscale.models.keypoints import KeypointConfig, inside_border
 from uldscale.models.landmarks import find
 from uldscale.models.network import Network, NetworkConfig
+from uldscale.models.visibility import Visibility
 
 Box = tuple[float, float, float, float]
 Arrays = dict[str, NDArray[Any]]
 Dtype = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """Landmarks of some images."""
-
-    points: NDArray[np.float32]
-    """(B, K, 2) x, y; NaN where missing."""
-    scores: NDArray[np.float32]
-    """(B, K) detector confidence in [0, 1]; 0 where missing."""
-    poses: NDArray[np.int64]
-    """(B,) pose cluster of each image; 0 for a model without poses."""
-    descriptors: NDArray[np.float32]
-    """(B, K, D) of unit norm; NaN where missing."""
-    names: tuple[str, ...]
-    """Of the K landmarks."""
 
 
 class DetectorConfig(Settings):
@@ -75,12 +61,19 @@ class LandmarkDetector:
     """Finds the K discovered landmarks on images, or on stored features of images."""
 
     def __init__(
-        self, config: DetectorConfig, network: Network, codec: Arrays, clusters: Clusters, card: str | None = None
+        self,
+        config: DetectorConfig,
+        network: Network,
+        codec: Arrays,
+        clusters: Clusters,
+        visibility: Visibility,
+        card: str | None = None,
     ) -> None:
         """`card` is the Markdown of its model card, if it has one. Raises ModelError when the parts are not of one model."""
         self.config = config
         self.network = network.eval()
         self.clusters = clusters
+        self.visibility = visibility
         self.card = card
         self.names = config.names or tuple(map(str, range(clusters.centroids.shape[1])))
         self._codec = codec
@@ -108,22 +101,24 @@ class LandmarkDetector:
         weights = model_folder.read_weights(folder, "network.safetensors", safetensors.torch.load)
         codec = model_folder.read_weights(folder, "codec.safetensors", safetensors.numpy.load)
         clusters = model_folder.read_weights(folder, "clusters.safetensors", safetensors.numpy.load)
+        usual = model_folder.read_weights(folder, "visibility.safetensors", safetensors.torch.load)
         try:
             network, known = Network.from_weights(weights, config.network), Clusters.from_arrays(clusters)
+            visibility = Visibility(**usual)
         except (KeyError, RuntimeError, TypeError) as error:
             said = " ".join(str(error).split())
             raise ModelError(
                 f"{folder}: weights and {model_folder.CONFIG} are not of one model ({said:.200})"
             ) from None
-        return cls(config, network.to(device), codec, known, model_folder.read_card(folder))
+        return cls(config, network.to(device), codec, known, visibility.to(device), model_folder.read_card(folder))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model folder; config.json comes last, so that a folder with it is whole."""
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         content = {
-            "network.safetensors": safetensors.torch.save(weights),
+            "network.safetensors": _packed(self.network),
             "codec.safetensors": safetensors.numpy.save(self._codec),
             "clusters.safetensors": safetensors.numpy.save(self.clusters.arrays()),
+            "visibility.safetensors": _packed(self.visibility),
         }
         for name, data in content.items():
             files.write_bytes(files.join(os.fspath(folder), name), data)
@@ -139,7 +134,9 @@ class LandmarkDetector:
         """
         config = _moved(self.config, display_name(self.config.features.backbone.model), None)
         card = self.card or detector_card(config.model_dump(mode="json"), config.names, repo_id)
-        shared = LandmarkDetector(config, self.network, self._codec, self.clusters, card.replace(PLACE, repo_id))
+        shared = LandmarkDetector(
+            config, self.network, self._codec, self.clusters, self.visibility, card.replace(PLACE, repo_id)
+        )
         return model_folder.push(shared.save_pretrained, repo_id, private=private)
 
     def __call__(
@@ -156,7 +153,7 @@ class LandmarkDetector:
             raise DataError("no image is given; give at least one")
         areas, size = None if boxes is None else _areas(boxes, len(given)), batch_size or self.config.features.batch
         extractor = self._extractor(min(size, len(given)))
-        return _joined(
+        return joined(
             [
                 self._find(extractor, pictures, _whole(pictures) if areas is None else areas[part])
                 for part, pictures in inputs.in_parts(given, size)
@@ -199,15 +196,20 @@ class LandmarkDetector:
         heat, centroids = outputs.logits.sigmoid(), torch.from_numpy(self.clusters.centroids[poses]).to(device)
         inside = inside_border(heat, self.config.border)
         found = find(heat, outputs.descriptors, centroids, inside, self.config.keypoints)
-        points, scores, descriptors = (values.cpu().numpy() for values in found)
+        visible = self.visibility(found.scores, torch.from_numpy(poses).to(device))
+        points, scores, descriptors, visibility = (values.cpu().numpy() for values in (*found, visible))
         descriptors[np.isnan(points).any(-1)] = np.nan
-        return Landmarks(points, scores, poses, descriptors, self.names)
+        return Landmarks(points, scores, visibility, poses, descriptors, self.names)
 
     def _require_one_model(self) -> None:
         _, count, size = self.clusters.centroids.shape
         if len(self.names) != count or len(set(self.names)) < count:
             raise ModelError(
                 f"config.json names {len(set(self.names))} landmarks, but the model has {count}; give each a name of its own"
+            )
+        if self.visibility.by_pose.shape != self.clusters.centroids.shape[:2]:
+            raise ModelError(
+                "visibility and centroids are of other landmarks or poses; take all files of one model folder"
             )
         if size != self.config.network.heads.descriptor:
             raise ModelError(
@@ -220,6 +222,13 @@ def _moved(config: DetectorConfig, backbone: str | None, dtype: Dtype | None) ->
     changes = {name: value for name, value in (("model", backbone), ("dtype", dtype)) if value is not None}
     backbone_config = validate(BackboneConfig, config.features.backbone.model_dump() | changes, "the diffusion model")
     return config.updated(features=config.features.updated(backbone=backbone_config))
+
+
+def _packed(module: nn.Module) -> bytes:
+    """Its weights as a safetensors file."""
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    )
 
 
 def _areas(boxes: Sequence[Box], count: int) -> NDArray[np.float32]:
@@ -235,13 +244,3 @@ def _areas(boxes: Sequence[Box], count: int) -> NDArray[np.float32]:
 def _whole(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
     """(B, 4)"""
     return np.array([(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures], np.float32)
-
-
-def _joined(parts: Sequence[Landmarks]) -> Landmarks:
-    return Landmarks(
-        points=np.concatenate([part.points for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        poses=np.concatenate([part.poses for part in parts]),
-        descriptors=np.concatenate([part.descriptors for part in parts]),
-        names=parts[0].names,
-    )

@@ -23,6 +23,8 @@ from uldscale.data.sources import Box
 
 DOT = 0.5
 """Diameter of a point in Label Studio, in per cent of the width."""
+SEEN = 0.5
+"""From this visibility on a landmark counts as seen, where a format has two words for it only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +43,36 @@ class Found:
     """(K, 2) pixels, NaN where missing."""
     scores: NDArray[np.float64]
     """(K,) in [0, 1], 0 where missing."""
+    visibility: NDArray[np.float64]
+    """(K,) probability that it is seen, 0 where missing."""
     pose: int
 
-    def present(self, names: Sequence[str]) -> list[tuple[str, float, float, float]]:
-        """Name, x, y and score of each landmark that is there."""
-        rows = zip(names, self.points.tolist(), self.scores.tolist(), strict=True)
-        return [(name, x, y, score) for name, (x, y), score in rows if np.isfinite([x, y]).all()]
+    @property
+    def hidden(self) -> list[bool]:
+        """Of each landmark whether it is rather hidden than seen."""
+        return [bool(visibility < SEEN) for visibility in self.visibility]
 
+    def present(self, names: Sequence[str]) -> list[tuple[str, float, float, float, bool]]:
+        """Name, x, y, score, and whether it is hidden, of each landmark that is there."""
+        rows = zip(names, self.points.tolist(), self.scores.tolist(), self.hidden, strict=True)
+        return [(name, x, y, score, hidden) for name, (x, y), score, hidden in rows if np.isfinite([x, y]).all()]
+
+
+_COLUMNS = ("x", "y", "score", "visibility")
 
 Format = Callable[[Sequence[Found], Sequence[str], str], str]
 """From what was found, the names of the K landmarks, and the name of the model, to a text."""
 
 
 def to_json(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """What `uldscale evaluate --predictions` reads, with scores, poses and places of the images beside it."""
+    """What `uldscale evaluate --predictions` reads, with scores, visibility, poses and places of the images beside it."""
     content = {
         "name": model,
         "unit": "pixels",
         "names": list(names),
         "images": {each.id: _points(each) for each in found},
         "scores": {each.id: each.scores.tolist() for each in found},
+        "visibility": {each.id: each.visibility.tolist() for each in found},
         "poses": {each.id: each.pose for each in found},
         "files": {each.id: each.uri for each in found},
     }
@@ -68,22 +80,22 @@ def to_json(found: Sequence[Found], names: Sequence[str], model: str) -> str:
 
 
 def to_csv(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """A row an image: its name and pose, then x, y and score of each landmark."""
+    """A row an image: its name and pose, then x, y, score and visibility of each landmark."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "pose", *(f"{name}_{value}" for name in names for value in ("x", "y", "score"))])
+    table.writerow(["image", "pose", *(f"{name}_{value}" for name in names for value in _COLUMNS)])
     for each in found:
         cells = [
             cell
-            for point, score in zip(_points(each), each.scores.tolist(), strict=True)
-            for cell in (*(point or ("", "")), score)
+            for point, *sure in zip(_points(each), each.scores.tolist(), each.visibility.tolist(), strict=True)
+            for cell in (*(point or ("", "")), *sure)
         ]
         table.writerow([each.name, each.pose, *cells])
     return text.getvalue()
 
 
 def to_coco(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """COCO keypoints: an annotation an image, visibility 2 where a landmark was found and 0 where not."""
+    """COCO keypoints: an annotation an image; visibility 2 where a landmark is seen, 1 where it is hidden, and 0 where it is missing."""
     images = [
         {"id": number, "file_name": each.name, "width": each.size[0], "height": each.size[1]}
         for number, each in enumerate(found, 1)
@@ -106,7 +118,7 @@ def to_label_studio(found: Sequence[Found], names: Sequence[str], model: str) ->
 
 
 def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """CVAT for images 1.1: points with a label for each landmark."""
+    """CVAT for images 1.1: points with a label for each landmark, occluded where it is hidden."""
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
@@ -119,8 +131,8 @@ def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
     for number, each in enumerate(found):
         width, height = map(str, each.size)
         image = ElementTree.SubElement(root, "image", id=str(number), name=each.name, width=width, height=height)
-        for name, x, y, _ in each.present(names):
-            at = {"points": f"{x:.2f},{y:.2f}", "occluded": "0", "source": "auto", "z_order": "0"}
+        for name, x, y, _, hidden in each.present(names):
+            at = {"points": f"{x:.2f},{y:.2f}", "occluded": str(int(hidden)), "source": "auto", "z_order": "0"}
             ElementTree.SubElement(image, "points", {"label": name, **at})
     ElementTree.indent(root)
     return ElementTree.tostring(root, "unicode", xml_declaration=True) + "\n"
@@ -146,7 +158,11 @@ def _annotation(number: int, found: Found) -> dict[str, Any]:
     points = _points(found)
     return {
         "id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
-        "keypoints": [value for point in points for value in ((*point, 2) if point else (0, 0, 0))],
+        "keypoints": [
+            value
+            for point, hidden in zip(points, found.hidden, strict=True)
+            for value in ((*point, 1 if hidden else 2) if point else (0, 0, 0))
+        ],
         "num_keypoints": sum(point is not None for point in points),
         "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
         "score": round(float(found.scores.mean()), 4),
@@ -161,7 +177,7 @@ def _task(found: Found, names: Sequence[str], model: str) -> dict[str, Any]:
             "original_width": width, "original_height": height, "image_rotation": 0,
             "value": {"x": 100 * x / width, "y": 100 * y / height, "width": DOT, "keypointlabels": [name]},
         }
-        for number, (name, x, y, score) in enumerate(found.present(names))
+        for number, (name, x, y, score, _) in enumerate(found.present(names))
     ]  # fmt: skip
     image = found.uri if "://" in found.uri else f"/data/local-files/?d={quote(found.name)}"
     score = round(float(found.scores.mean()), 4)
@@ -172,7 +188,7 @@ def _sample(found: Found, names: Sequence[str]) -> dict[str, Any]:
     width, height = found.size
     points = [
         {"_cls": "Keypoint", "label": name, "points": [[x / width, y / height]], "confidence": [score]}
-        for name, x, y, score in found.present(names)
+        for name, x, y, score, _ in found.present(names)
     ]
     return {
         "filepath": found.uri if "://" in found.uri else os.path.abspath(found.uri),

@@ -127,7 +127,7 @@ class Labels:
         with places.speaking_of(round, "is damaged; remove the run's labels and checkpoints and run the job again"):
             context = places.resources(_CACHE)
             place = places.open_root(files.join(round, _ROWS), context)
-            content = {name: _opened(place, name, context=context) for name in ("points", "poses")}
+            content = {name: _opened(place, name, context=context) for name in ("points", "scores", "poses")}
         return cls(round, number, content)
 
     @cached_property
@@ -143,6 +143,10 @@ class Labels:
     def points(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """(N', K, 2) unit coordinates in view 0 on some rows (N',); NaN where an image lacks a label."""
         return self._read("points", rows)
+
+    def scores(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(N', K) confidence in [0, 1] on some rows (N',); 0 where an image lacks a label."""
+        return self._read("scores", rows)
 
     @property
     def posed(self) -> bool:

@@ -1,7 +1,7 @@
 """A model folder, the detector at rest: here, in a bucket or on the Hugging Face hub.
 
     config.json                                           what it is (detector.DetectorConfig)
-    network.safetensors  codec.safetensors  clusters.safetensors
+    network.safetensors  codec.safetensors  clusters.safetensors  visibility.safetensors
     README.md                                             its model card, of a folder that has one
 
 Nothing else is read or sent. Whatever is wrong with a folder or with the hub is one line, a ModelError.
@@ -22,7 +22,7 @@ from uldscale.diffusion.folder import BROKEN_CONNECTION, HUB_ID, download, first
 from uldscale.errors import ModelError
 
 CONFIG, CARD = "config.json", "README.md"
-WEIGHTS = ("network.safetensors", "codec.safetensors", "clusters.safetensors")
+WEIGHTS = ("network.safetensors", "codec.safetensors", "clusters.safetensors", "visibility.safetensors")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 Tensors = TypeVar("Tensors")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from uldscale.detector import LandmarkDetector, Landmarks
+from uldscale.detector import LandmarkDetector
+from uldscale.landmarks import Landmarks
 from uldscale.stages.export import OUTPUTS, example, export
 
 

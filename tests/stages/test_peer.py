@@ -60,6 +60,19 @@ def test_annotated_points_are_found_without_error(pipeline: Pipeline, index: Ima
     assert "consistency_px" not in measures
 
 
+def test_what_is_hidden_is_known_to_be(pipeline: Pipeline, index: ImageIndex, tmp_path: Path) -> None:
+    """Annotated points whose visibility is the true one, up to a doubt; and no number where it is not given."""
+    value = content(index, lambda row: annotated(index, row))
+    seen = {index.row(int(row)).id: index.row(int(row)).visible for row in index.rows()}
+    value["visibility"] = {id: (0.2 + 0.5 * own[::7]).tolist() for id, own in seen.items() if own is not None}
+    assert pipeline.score(written(tmp_path, value))["methods"]["imm"]["visibility_auc"] == 1
+    del value["visibility"]
+    assert "visibility_auc" not in pipeline.score(written(tmp_path, value))["methods"]["imm"]
+    value["visibility"] = {index.row(0).id: [0.5]}
+    with pytest.raises(DataError, match="has 1 visibilities, wanted one for each of its 10 landmarks"):
+        pipeline.score(written(tmp_path, value))
+
+
 def test_pixels_and_crop_say_the_same(pipeline: Pipeline, index: ImageIndex, tmp_path: Path) -> None:
     in_pixels = pipeline.score(written(tmp_path, content(index, lambda row: annotated(index, row))))
     box = np.array(index.row(0).roi)

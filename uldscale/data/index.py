@@ -148,6 +148,13 @@ class ImageIndex:
         corners, sides = self._regions(rows)
         return np.asarray((pixels - corners[:, None]) / sides[:, None], np.float32)
 
+    def visible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n, L) which points can be seen; all of them where nobody says so."""
+        own = self.table["visible"].combine_chunks().take(pa.array(rows))
+        seen, known = np.ones((len(rows), self.num_points), bool), own.is_valid().to_numpy(False)
+        seen[known] = own.flatten().to_numpy(False).reshape(known.sum(), -1)
+        return seen
+
     def proportions(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, 2) width and height of the region that a crop shows, as shares of the longer one; NaN where there is none."""
         _, sides = self._regions(rows)

@@ -37,13 +37,15 @@ def colours(count: int) -> list[Rgb]:
     return [(float(red), float(green), float(blue)) for red, green, blue in chosen]
 
 
-def overlay(image: NDArray[np.uint8], points: NDArray[np.floating]) -> bytes:
-    """One image (H, W, 3) of any size with its landmarks (K, 2); a small one is enlarged to 512 pixels."""
+def overlay(image: NDArray[np.uint8], points: NDArray[np.floating], hidden: Sequence[bool] | None = None) -> bytes:
+    """One image (H, W, 3) of any size with its landmarks (K, 2), hollow where they are `hidden` (K,); a small one is enlarged to 512
+    pixels.
+    """
     height, width = image.shape[:2]
     scale = max(1.0, OVERLAY_SIDE / max(height, width))
     figure = canvas(round(width * scale), round(height * scale))
     axes = picture(figure, image, 0, 0, round(width * scale), round(height * scale))
-    _dots(axes, points, magnify=scale * max(height, width) / OVERLAY_SIDE)
+    _dots(axes, points, hidden or [False] * len(points), magnify=scale * max(height, width) / OVERLAY_SIDE)
     return png(figure)
 
 
@@ -136,20 +138,23 @@ def _smooth(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray((total[last] - total[first]) / (last - first))
 
 
-def _dots(axes: Axes, points: NDArray[np.floating], magnify: float = 1.0) -> None:
+def _dots(axes: Axes, points: NDArray[np.floating], hidden: Sequence[bool], magnify: float) -> None:
     numbered = len(points) <= NUMBERED
-    for number, (colour, (x, y)) in enumerate(zip(colours(len(points)), points, strict=True)):
+    for number, (colour, (x, y), hollow) in enumerate(zip(colours(len(points)), points, hidden, strict=True)):
         if np.isfinite(x) and np.isfinite(y):
             # The centre of the first pixel is 0 on the axes of a picture and 0.5 in points.
-            _dot(axes, x - 0.5, y - 0.5, colour, radius=magnify * (7.5 if numbered else 4.5))
+            _dot(axes, x - 0.5, y - 0.5, colour, radius=magnify * (7.5 if numbered else 4.5), hollow=hollow)
             if numbered:
-                ink = INK if np.dot(colour, (0.3, 0.59, 0.11)) > 0.45 else "white"
+                ink = colour if hollow else INK if np.dot(colour, (0.3, 0.59, 0.11)) > 0.45 else "white"
                 label = axes.text(x - 0.5, y - 0.5, str(number), fontsize=6.7 * magnify, weight="bold", color=ink)
                 label.set(ha="center", va="center_baseline")
 
 
-def _dot(axes: Axes, x: float, y: float, colour: Rgb, radius: float) -> None:
+def _dot(axes: Axes, x: float, y: float, colour: Rgb, radius: float, *, hollow: bool) -> None:
     size = 2 * radius * 72 / DPI
+    if hollow:
+        axes.plot(x, y, "o", ms=size, color=(0, 0, 0, 0.45), mec=colour, mew=1.8, clip_on=False)
+        return
     axes.plot(x, y, "o", ms=size + 1.8, color=INK, mew=0, alpha=0.55, clip_on=False)
     axes.plot(x, y, "o", ms=size, color=colour, mec="white", mew=0.9, clip_on=False)
 

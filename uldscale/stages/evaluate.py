@@ -17,14 +17,14 @@ from uldscale.clustering.two_stage import Clustering
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.errors import IncompleteError
-from uldscale.evaluation import accuracy, clusters, consistency, nme, paired
-from uldscale.predictions import Predictions
+from uldscale.evaluation import accuracy, clusters, consistency, nme, paired, visible
 from uldscale.probes import Probe
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
 from uldscale.stages import extremes, zero_shot
 from uldscale.stages.checkup import check
+from uldscale.stages.landmarks import landmarks_of, visibility_of
 from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.stages.truth import SIDE, Truth
 from uldscale.training.schedule import CLUSTERING, Stage
@@ -146,16 +146,6 @@ def _record(method: str, measures: dict[str, Any]) -> None:
             )
 
 
-def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing or not looked for, and poses (N,), 0 there."""
-    predictions = Predictions.read(files.join(run.method(method), PREDICTIONS))
-    points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
-    poses = np.zeros(len(index), np.int64)
-    rows = index.rows_of(predictions.ids)
-    points[rows], poses[rows] = predictions.points, predictions.poses
-    return points, poses
-
-
 @dataclass(frozen=True)
 class _Judge:
     seed: int
@@ -173,6 +163,7 @@ class _Judge:
             **self._probed(method, points, poses),
             **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
             **(self._poses(poses) if method in _WITH_POSES else {}),
+            **(self._seen(method, points * self.truth.scale, self.truth) if self.truth else {}),
         }
         churn = self._churn(method)
         return measures | ({"churn": churn} if churn else {}), errors
@@ -219,6 +210,16 @@ class _Judge:
         agreement = clusters.pose_agreement(poses[self.index.judged()], yaw)
         measures = {"pose_purity": agreement.purity, "pose_nmi": agreement.normalised_mutual_information}
         return {**measures, "poses": agreement.to_json()}
+
+    def _seen(self, method: str, points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
+        """How well the method knows which of its landmarks are hidden, where the annotation says so."""
+        known, seen = visibility_of(self.index, self.run, method), self.index.visible(truth.test)
+        if known is None or seen.all():
+            return {}
+        partners = visible.partners(points[truth.train], truth.points[truth.train], self.index.visible(truth.train))
+        found = np.isfinite(points[truth.test]).all(-1)
+        area = visible.area_under_curve(np.where(found, known[truth.test], np.nan), seen[:, partners])
+        return {} if area is None else {"visibility_auc": area}
 
     def _probed(self, method: str, points: NDArray[np.float32], poses: NDArray[np.int64]) -> dict[str, Any]:
         """Consistency under the store's own random similarity, and how well descriptors of landmarks keep apart."""

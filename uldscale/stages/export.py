@@ -2,8 +2,8 @@
 
 Inside: everything from encoded features on. Inputs are those features by resolution ("r08", "r16", …), (B, T, L, C, H, W) int8 codes, or
 float16 for a codec that keeps values, B free; aggregator, detector, descriptors, pose code, the nearest pose, and where the landmarks are.
-Outputs are those of `LandmarkDetector.locate`: points (B, K, 2) in unit coordinates of the crop, NaN where missing, scores (B, K), poses
-(B,) and descriptors (B, K, D).
+Outputs are those of `LandmarkDetector.locate`: points (B, K, 2) in unit coordinates of the crop, NaN where missing, scores and
+visibility (B, K), poses (B,) and descriptors (B, K, D).
 
 Outside: reading and cropping images, the diffusion model with its noise, and the codec, that is all that `Extractor.encode` does. Who
 has two poses at the same distance up to rounding may get the other one here.
@@ -26,7 +26,7 @@ from uldscale.models.keypoints import inside_border
 from uldscale.models.landmarks import find
 from uldscale.models.network import Network
 
-OUTPUTS = ("points", "scores", "poses", "descriptors")
+OUTPUTS = ("points", "scores", "visibility", "poses", "descriptors")
 
 
 def export(model: str, output: str, format: Literal["torch", "onnx"]) -> None:
@@ -46,19 +46,21 @@ class Heads(nn.Module):
         super().__init__()
         poses = detector.clusters.pose_centroids
         self.network: Network = detector.network
+        self.visibility = detector.visibility
         self.border, self.keypoints = detector.config.border, detector.config.keypoints
         self.register_buffer("centroids", torch.from_numpy(detector.clusters.centroids))
         self.register_buffer("pose_centroids", None if poses is None else torch.from_numpy(poses))
 
-    def forward(self, *features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points, scores, poses and descriptors."""
+    def forward(self, *features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Points, scores, visibility, poses and descriptors."""
         outputs = self.network(dict(zip(self.network.aggregator.taps, features, strict=True)))
         heat = outputs.logits.sigmoid()
         poses = self._poses(self.network.codes(outputs.logits))
         inside = inside_border(heat, self.border)
         found = find(heat, outputs.descriptors, self.centroids[poses], inside, self.keypoints)
         missing = found.points.isnan().any(-1, keepdim=True)
-        return found.points, found.scores, poses, found.descriptors.masked_fill(missing, torch.nan)
+        visible = self.visibility(found.scores, poses)
+        return found.points, found.scores, visible, poses, found.descriptors.masked_fill(missing, torch.nan)
 
     def _poses(self, codes: Tensor) -> Tensor:
         if self.pose_centroids is None:

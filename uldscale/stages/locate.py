@@ -51,9 +51,9 @@ def locate(index: ImageIndex, store: FeatureStore, run: RunFolder, runtime: Runt
             named = f"{method} ({number} of {len(lacking)} methods)"
             progress.advance(0, f"landmarks of {named}")
             folder = run.method(method)
-            points, poses = seek(workers, folder, rows, 0, ("points", "poses"), progress)
+            points, poses, seen = seek(workers, folder, rows, 0, ("points", "poses", "visibility"), progress)
             ids = [index.row(int(row)).id for row in rows]
-            Predictions(ids, points, poses).write(files.join(folder, PREDICTIONS))
+            Predictions(ids, points, poses, seen).write(files.join(folder, PREDICTIONS))
             progress.advance(0, f"moved views and descriptors of {named}")
             _probe(workers, folder, store, probed, progress).write(files.join(folder, PROBE))
             forget(folder)

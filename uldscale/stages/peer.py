@@ -39,6 +39,8 @@ class PeerFile(Settings):
     images: dict[str, list[tuple[Coordinate, Coordinate] | None]] = Field(min_length=1)
     poses: dict[str, int] = {}
     """Pose cluster by image."""
+    visibility: dict[str, list[Coordinate]] = {}
+    """Probabilities that landmarks are seen, of all images or of none."""
     names: list[str] = []
     scores: dict[str, list[Coordinate]] = {}
     files: dict[str, str] = {}
@@ -61,7 +63,8 @@ def adopt(path: str, index: ImageIndex, run: RunFolder) -> str:
     else:
         _require_unit(path, points)
     poses = np.array([peer.poses.get(id, 0) for id in ids], np.int64)
-    Predictions(ids, points, poses).write(files.join(run.method(peer.name), PREDICTIONS))
+    seen = _visibility(path, peer, ids, points.shape[1])
+    Predictions(ids, points, poses, seen).write(files.join(run.method(peer.name), PREDICTIONS))
     return peer.name
 
 
@@ -83,6 +86,18 @@ def _check(path: str, peer: PeerFile, ids: list[str]) -> None:
         raise DataError(
             f"{path}: image {place!r} has {counts[place]} landmarks, wanted {wanted or 'at least 1'} as in all"
         )
+
+
+def _visibility(path: str, peer: PeerFile, ids: list[str], landmarks: int) -> NDArray[np.float32] | None:
+    """(N, K), where the file has it."""
+    if not peer.visibility:
+        return None
+    if wrong := next((id for id in ids if len(peer.visibility.get(id, [])) != landmarks), None):
+        got = len(peer.visibility.get(wrong, []))
+        raise DataError(
+            f"{path}: image {wrong!r} has {got} visibilities, wanted one for each of its {landmarks} landmarks"
+        )
+    return np.array([peer.visibility[id] for id in ids], np.float32)
 
 
 def _require_unit(path: str, points: NDArray[np.float32]) -> None:

@@ -79,7 +79,7 @@ class _Search:
             each = Found(
                 id=id, name=picture.name, uri=picture.record.uri, size=(image.shape[1], image.shape[0]), box=box,
                 points=np.round(found.points[row].astype(np.float64), 2), scores=np.round(found.scores[row].astype(np.float64), 4),
-                pose=int(found.poses[row]),
+                visibility=np.round(found.visibility[row].astype(np.float64), 3), pose=int(found.poses[row]),
             )  # fmt: skip
             self.found.append(each)
             if self._overlay:
@@ -98,7 +98,7 @@ class _Search:
 
     def _draw(self, folder: str, found: Found, image: Pixels) -> None:
         try:
-            files.write_bytes(files.join(folder, f"{found.id}.png"), draw(image, found.points))
+            files.write_bytes(files.join(folder, f"{found.id}.png"), draw(image, found.points, found.hidden))
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise

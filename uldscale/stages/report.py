@@ -17,7 +17,8 @@ from uldscale.evaluation import placement, plots
 from uldscale.runs import RunFolder
 from uldscale.runtime.progress import Progress
 from uldscale.stages import charts, provenance
-from uldscale.stages.evaluate import METHODS, landmarks_of
+from uldscale.stages.evaluate import METHODS
+from uldscale.stages.landmarks import landmarks_of, visibility_of
 from uldscale.stages.tables import by_protocol, measured, measures, title_of
 from uldscale.stages.tiles import Album, Tile
 from uldscale.stages.verdict import judged, surety, verdict
@@ -69,6 +70,8 @@ class Page:
     method: str
     points: NDArray[np.float32]
     """(N, K, 2) by row."""
+    seen: NDArray[np.float32] | None
+    """(N, K) visibility by row, of a method that knows it."""
     album: Album
 
     def landmarks(self) -> list[Landmark]:
@@ -98,7 +101,7 @@ class Page:
 
     def shown(self) -> list[Tile]:
         """Images all over the set."""
-        return [self.album.tile(int(row), self.points[row]) for row in shown_rows(self.index, SHOWN_IMAGES)]
+        return [self._tile(int(row)) for row in shown_rows(self.index, SHOWN_IMAGES)]
 
     def ends(self) -> dict[str, list[Tile]]:
         """Best and worst images by their measure; none where there is nothing to measure."""
@@ -140,7 +143,10 @@ class Page:
 
     def _measured(self, image: dict[str, Any]) -> Tile:
         (row,) = self.index.rows_of([image["id"]])
-        return self.album.tile(int(row), self.points[row], f"{image['value']:.2f}")
+        return self._tile(int(row), f"{image['value']:.2f}")
+
+    def _tile(self, row: int, note: str = "") -> Tile:
+        return self.album.tile(row, self.points[row], note, None if self.seen is None else self.seen[row])
 
 
 def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str:
@@ -162,8 +168,8 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
 
 def _context(index: ImageIndex, size: int, run: RunFolder, name: str, result: dict[str, Any]) -> dict[str, Any]:
     own = [method for method in result["methods"] if method in METHODS] or list(result["methods"])
-    points = landmarks_of(index, run, own[-1])[0]
-    page = Page(index, run, result, own[-1], points, Album(index, size, _names(run, points.shape[1])))
+    points, seen = landmarks_of(index, run, own[-1])[0], visibility_of(index, run, own[-1])
+    page = Page(index, run, result, own[-1], points, seen, Album(index, size, _names(run, points.shape[1])))
     makers: dict[str, Callable[[], Any]] = {
         "landmarks": page.landmarks,
         "mean": page.mean,

@@ -49,6 +49,7 @@ MEASURES = {
     "calinski_harabasz": Measure("Calinski-Harabasz", "↑", "{:,.0f}"),
     "clusters_silhouette": Measure("silhouette of Q x K clusters", "↑", "{:.2f}"),
     "clusters_calinski_harabasz": Measure("Calinski-Harabasz of Q x K clusters", "↑", "{:,.0f}"),
+    "visibility_auc": Measure("visibility, area under ROC", "↑", "{:.2f}"),
     "pose_purity": Measure("pose purity", "↑", "{:.2f}"),
     "pose_nmi": Measure("pose NMI", "↑", "{:.2f}"),
 }

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from uldscale.data.index import ImageIndex
 from uldscale.evaluation.plots import NUMBERED, Rgb, colours
+from uldscale.formats import SEEN
 
 Pixels = NDArray[np.uint8]
 
@@ -36,6 +37,7 @@ class Dot:
     colour: str
     ink: str
     """Of the number on the colour."""
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,12 @@ class Album:
             self._crops[row] = self.index.load(row, self.size)
         return self._crops[row]
 
-    def tile(self, row: int, points: NDArray[np.floating], note: str = "") -> Tile:
-        """A row with its landmarks (K, 2)."""
-        name = self.index.row(row).id
-        return self._tile(self.crop(row), points, f"{name}{note and f': {note}'}", name)
+    def tile(
+        self, row: int, points: NDArray[np.floating], note: str = "", seen: NDArray[np.floating] | None = None
+    ) -> Tile:
+        """A row with its landmarks (K, 2), of which some are known to be rather `seen` (K,) than hidden."""
+        name, hidden = self.index.row(row).id, None if seen is None else seen < SEEN
+        return self._tile(self.crop(row), points, f"{name}{note and f': {note}'}", name, hidden)
 
     def mean(self, rows: NDArray[np.int64], points: NDArray[np.floating]) -> Tile:
         """The mean of some rows, with landmarks (K, 2)."""
@@ -111,10 +115,18 @@ class Album:
             strip.paste(small, (number % columns * STRIP_SIDE, number // columns * STRIP_SIDE))
         return jpeg(np.asarray(strip))
 
-    def _tile(self, crop: Pixels, points: NDArray[np.floating], caption: str, name: str) -> Tile:
+    def _tile(
+        self,
+        crop: Pixels,
+        points: NDArray[np.floating],
+        caption: str,
+        name: str,
+        hidden: NDArray[np.bool_] | None = None,
+    ) -> Tile:
+        hollow = np.zeros(len(points), bool) if hidden is None else hidden
         dots = [
-            Dot(round(100 * float(x), 1), round(100 * float(y), 1), label, to_hex(colour), ink_on(colour))
-            for (x, y), label, colour in zip(points, self.names, self.palette, strict=True)
+            Dot(round(100 * float(x), 1), round(100 * float(y), 1), label, to_hex(colour), ink_on(colour), bool(hide))
+            for (x, y), label, colour, hide in zip(points, self.names, self.palette, hollow, strict=True)
             if np.isfinite(x) and np.isfinite(y)
         ]
         alt = f"{name} with {len(dots)} of {len(points)} landmarks"
