@@ -172,6 +172,8 @@ def test_a_place_that_cannot_be_used_is_the_users_turn(
     assert "Not a directory; give another place" in capsys.readouterr().err
     assert run("index", job(tmp_path), f"output={tmp_path}/{'x' * 300}", monkeypatch=monkeypatch) == 2
     assert "File name too long" in capsys.readouterr().err
+    assert run("index", job(tmp_path), "output=/proc/nowhere", monkeypatch=monkeypatch) == 2
+    assert "give another place" in capsys.readouterr().err
     assert run("report", job(tmp_path), f"output={tmp_path}/new", "runtime.ray=false", monkeypatch=monkeypatch) == 3
     assert "has no result.json yet; `uldscale evaluate` the same job first" in capsys.readouterr().err
 

@@ -1,10 +1,10 @@
 """Settings: unknown keys name the nearest one, overrides apply, problems are one line."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from uldscale.config import Settings, load
 from uldscale.errors import ConfigError
@@ -13,6 +13,12 @@ from uldscale.errors import ConfigError
 class Inner(Settings):
     steps: int = Field(default=1, ge=1)
     rate: float = 0.1
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.steps * self.rate > 100:
+            raise ValueError(f"steps={self.steps} times rate={self.rate:g} is more than 100")
+        return self
 
 
 class Outer(Settings):
@@ -78,6 +84,12 @@ def test_wrong_overrides(job: str, override: str, message: str) -> None:
         load(Outer, job, [override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_settings_that_do_not_go_together_are_named_and_no_others(job: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(Outer, job, ["inner.rate=40"])
+    assert str(error.value).endswith("inner: steps=3 times rate=40 is more than 100")
 
 
 def test_missing_file() -> None:

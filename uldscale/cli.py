@@ -192,7 +192,8 @@ def _pipeline(job: str, overrides: list[str] | None) -> "Pipeline":  # type: ign
 _DASHED = re.compile(r"--(name|output|data|extract|zero_shot|train|evaluate|runtime)(\.[a-z_.]+)?=")
 """A setting given like an option."""
 _REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ESTALE, errno.EIO,
 )  # fmt: skip
 """What a file system says of places that a user named, and of itself."""
 INTERRUPTED = 130

@@ -118,8 +118,10 @@ def _types_in(annotation: Any) -> Iterator[Any]:
 def _explain(model: type[Settings], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-        return f"{key or 'settings'}: {problem['msg']}{got}"
+        # What several settings say together names the values that do not go together.
+        shown = problem["type"] != "missing" and not isinstance(problem["input"], dict)
+        got = f", got {problem['input']!r}" if shown else ""
+        return f"{key or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{got}"
     near = difflib.get_close_matches(key, list(keys(model)), n=1, cutoff=0.5)
     return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 

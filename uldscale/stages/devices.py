@@ -96,7 +96,10 @@ def duration(hours: float) -> str:
 
 def minutes(hours: float) -> str:
     """In words, for a person who may wait for it."""
-    return f"{hours:,.1f} hours" if hours >= 2 else f"{max(1, round(hours * 60))} minutes"
+    if hours >= 2:
+        return f"{hours:,.1f} hours"
+    whole = max(1, round(hours * 60))
+    return f"{whole} minute{'s' if whole > 1 else ''}"
 
 
 @cache
