@@ -118,8 +118,8 @@ def schedule(batch: int, steps: int) -> TrainConfig:
 def test_more_epochs_than_were_ever_good_and_few_images() -> None:
     few, many = symptoms.of_schedule(schedule(batch=10, steps=600), 300)
     assert (few.name, many.name) == ("few_images", "many_epochs")
-    assert "bootstrap 20, d_uld 20" in many.seen
-    assert "train.bootstrap.epochs=5" in many.remedy
+    assert "are many: d_uld 20, d_uld_pose_proxy 20" in many.seen, "the bootstrap has no labels to learn by heart"
+    assert "train.d_uld.epochs=5" in many.remedy
     (many,) = symptoms.of_schedule(schedule(batch=10, steps=600), 500)
     assert many.name == "many_epochs"
 

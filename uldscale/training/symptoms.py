@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uldscale.evaluation import exchanges, placement
-from uldscale.training.schedule import TrainConfig
+from uldscale.training.schedule import Stage, TrainConfig
 from uldscale.training.warnings import Symptom
 
 Points = NDArray[np.floating]
@@ -60,7 +60,9 @@ def of_schedule(config: TrainConfig, images: int) -> list[Symptom]:
         seen = f"{images} training images are few: nothing was tried with fewer than {LEAST_IMAGES}"
         remedy = "add images, or take few epochs, few landmarks and few poses (train.clusters)"
         found.append(Symptom("few_images", seen, remedy))
-    epochs = {stage.value: config.of(stage).steps * config.batch / images for stage in config.stages}
+    # What is learned by heart are labels, and the bootstrap has none.
+    learning = [stage for stage in config.stages if stage is not Stage.BOOTSTRAP]
+    epochs = {stage.value: config.of(stage).steps * config.batch / images for stage in learning}
     if long := {stage: count for stage, count in epochs.items() if count > MOST_EPOCHS}:
         seen = (
             f"epochs over {images} images are many: {', '.join(f'{name} {count:.0f}' for name, count in long.items())}"
