@@ -3,7 +3,7 @@
 config.yaml        the resolved job
 environment.json   versions and machine
 metrics.jsonl      one JSON line per event
-index.parquet  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
+index.parquet  renders/  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
 progress/          how far each stage is, JSON
 warnings/          what seems to go wrong, JSON
 lock               held by the process that extracts or trains

@@ -169,3 +169,45 @@ def test_in_a_cluster_actors_do_many_images(
     build_index(config, str(path), runtime)
     assert (len(opened) == 0) == pooled
     assert path.read_bytes() == expected(config, tmp_path)
+
+
+GENERATED = DataConfig.model_validate({"kind": "faces3d", "train": 5, "test": 4, "size": 32, "roi": {"context": 0.1}})
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """URIs of the images that this process renders."""
+    seen: list[str] = []
+    render = images.render
+
+    def note(uri: str) -> Any:
+        seen.append(uri)
+        return render(uri)
+
+    monkeypatch.setattr(images, "render", note)
+    return seen
+
+
+def test_a_generated_image_is_rendered_once(tmp_path: Path, rendered: list[str]) -> None:
+    path = tmp_path / "run" / "index.parquet"
+    build_index(GENERATED, str(path), ALONE)
+    index = read_index(GENERATED, str(path))
+    assert index is not None
+    for row in range(len(index)):
+        index.load(row, 32)
+    assert len(rendered) == len(index) == 9
+    assert path.read_bytes() == expected(GENERATED, tmp_path)
+
+
+@pytest.mark.cluster
+def test_actors_render_on_one_machine_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rendered: list[str]) -> None:
+    monkeypatch.setattr(index_worker, "CHUNK", 4)
+    monkeypatch.setattr(stage, "POOL_RENDERS", 9)
+    path = tmp_path / "run" / "index.parquet"
+    build_index(GENERATED, str(path), RuntimeConfig(extract=Team(count=2)))
+    index = read_index(GENERATED, str(path))
+    assert index is not None
+    for row in range(len(index)):
+        index.load(row, 32)
+    assert rendered == []
+    assert path.read_bytes() == expected(GENERATED, tmp_path)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from uldscale.data.faces3d import Face
 
 Pixels = NDArray[np.uint8]
+GENERATED = "faces3d:"
+"""What the URI of a generated image begins with."""
 MAX_PIXELS = 100_000_000  # 300 MB of RGB; larger ones are scans, panoramas or attacks
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; so many have as many pixels, not compressed at all
 LIGHT_BYTES = 16_000_000  # of a file; from there on one at a time
@@ -45,7 +47,7 @@ class BrokenImage(Exception):
 
 def decode(uri: str) -> Pixels:
     """(H, W, 3) RGB pixels of a local path, any fsspec URI, or faces3d:SIZE/MAXYAW/SEED, as a person gave it. Raises BrokenImage."""
-    if uri.startswith("faces3d:"):
+    if uri.startswith(GENERATED):
         return render(uri).image
     with fetched(uri, [uri]) as content:
         return decode_bytes(content)
@@ -55,7 +57,7 @@ def render(uri: str) -> "Face":
     """The generated face of faces3d:SIZE/MAXYAW/SEED: image, landmarks in px, visible and yaw in degrees."""
     from uldscale.data import faces3d  # most runs need no generator
 
-    size, max_yaw, seed = uri.removeprefix("faces3d:").split("/")
+    size, max_yaw, seed = uri.removeprefix(GENERATED).split("/")
     return faces3d.render(int(seed), size=int(size), max_yaw=float(max_yaw))
 
 

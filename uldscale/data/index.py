@@ -19,6 +19,7 @@ from uldscale.data import images
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.inspection import Inspector, opened
 from uldscale.data.listing import DataConfig, conventions, list_records, servers_of
+from uldscale.data.renders import Renders
 from uldscale.data.roi import describe
 from uldscale.data.rows import ImageRow, read_table, row_of, write_table
 from uldscale.errors import DataError
@@ -29,10 +30,10 @@ _ABOUT = b"uldscale"
 
 
 class ImageIndex:
-    """A table of images, sorted by id."""
+    """A table of images, sorted by id; `renders` may have the generated ones."""
 
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
+    def __init__(self, table: pa.Table, renders: Renders | None = None) -> None:
+        self.table, self._renders = table, renders
         self._about = json.loads(table.schema.metadata[_ABOUT])
         # An index without this list opens no server of an inside address.
         self._servers = list(self._about.get("servers", []))
@@ -71,7 +72,7 @@ class ImageIndex:
         table = read_table(path)
         if _ABOUT not in (table.schema.metadata or {}):
             raise DataError(f"{path} says nothing of its settings; remove it and index again")
-        return cls(table)
+        return cls(table, Renders.of(path))
 
     def write(self, path: str) -> None:
         """One parquet file, replaced whole."""
@@ -176,6 +177,9 @@ class ImageIndex:
         That is known from its checksum: the time of a file need not change with it.
         """
         row = self.row(i)
+        kept = self._renders.find(row) if self._renders else None
+        if kept is not None:
+            return images.crop(kept, row.roi, size)
         try:
             with opened(row.uri, self._servers) as image:
                 # Processors differ in the last bit of a sine, so a generated image may differ in a pixel from its checksum.

@@ -18,6 +18,7 @@ from uldscale.data import images, roi
 from uldscale.data.images import BrokenImage, Pixels
 from uldscale.data.listing import DataConfig, Split, servers_of
 from uldscale.data.orientation import UPRIGHT, Turn
+from uldscale.data.renders import Renders
 from uldscale.data.rows import ImageRow, tabulate
 from uldscale.data.sources import Record, numbered
 
@@ -25,11 +26,11 @@ from uldscale.data.sources import Record, numbered
 class Inspector:
     """Looks at the images of records, `readers` at a time; by default a few more than there are processors."""
 
-    def __init__(self, config: DataConfig, readers: int | None = None) -> None:
-        """Raises DataError when the regions of interest of the settings cannot be had."""
+    def __init__(self, config: DataConfig, readers: int | None = None, renders: Renders | None = None) -> None:
+        """Keeps generated images in `renders`. Raises DataError when the regions of interest of the settings cannot be had."""
         self._find, self._servers = roi.make_provider(config.roi), servers_of(config)
         self._exif, self._provider = config.exif, config.roi.provider
-        self._readers = readers
+        self._readers, self._renders = readers, renders
 
     def inspect(self, listed: Sequence[tuple[Split, Record]]) -> pa.Table:
         """The rows of each record, in their order; those of one image are `a`, `a#2`, `a#3` and so on."""
@@ -45,6 +46,8 @@ class Inspector:
             if record.broken:
                 raise BrokenImage(record.broken)
             with opened(record.uri, self._servers) as image:
+                if self._renders and image.content is None:
+                    self._renders.keep(record.uri, image.pixels)
                 row = replace(
                     row, width=image.width, height=image.height, sha256=image.sha256, crc32c=image.crc32c, **image.truth
                 )
@@ -117,7 +120,7 @@ class OpenImage:
 @contextmanager
 def opened(uri: str, servers: Collection[str]) -> Iterator[OpenImage]:
     """The image at a place, for a block: until its end it has a share of the memory of this process. Raises BrokenImage."""
-    if uri.startswith("faces3d:"):
+    if uri.startswith(images.GENERATED):
         face = images.render(uri)
         truth = {"landmarks": face.landmarks, "visible": face.visible, "yaw": face.yaw}
         yield OpenImage(face.image, None, truth=truth)

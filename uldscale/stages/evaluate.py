@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from uldscale import __version__, files
 from uldscale.clustering.two_stage import Clustering
@@ -82,7 +83,8 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
     methods = methods_of(run)
     measured: dict[str, dict[str, Any]] = {}
     errors: dict[str, Errors] = {}
-    with Progress("evaluate", len(methods), run.progress) as progress:
+    # Regressions are small: on busy cores threads of BLAS that wait for each other take three times as long as one.
+    with Progress("evaluate", len(methods), run.progress) as progress, threadpool_limits(1, "blas"):
         for method in methods:
             progress.advance(0, method)
             measured[method], errors[method] = judge(method)

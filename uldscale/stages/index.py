@@ -1,7 +1,7 @@
 """Index: look at every image once, before anything costs GPU time.
 
 Law: the index has the same bytes for any number of workers and after any number of kills. What is done is at rest in
-`index.parts` beside it, a file a chunk with one writer each, until the index is whole.
+`index.parts` beside it, a file a chunk with one writer each, until the index is whole. Generated images stay in `renders`.
 """
 
 import math
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from uldscale import files
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.listing import list_records
+from uldscale.data.renders import Renders
 from uldscale.data.rows import read_table
 from uldscale.runtime import telemetry
 from uldscale.runtime.alone import Alone, pool
@@ -26,6 +27,8 @@ POOL_IMAGES = 5000
 
 On one machine it never pays: threads here and two actors had 150 to 210 photographs of 512 px a second on the same 2 cores.
 """
+POOL_RENDERS = 128
+"""From so many generated images on actors do it on one machine, too: threads of one process render one image after the other."""
 READERS = 4
 """That an actor has more than CPUs, since some wait for a disk or a bucket."""
 
@@ -47,32 +50,34 @@ def build_index(config: DataConfig, path: str, runtime: RuntimeConfig) -> ImageI
     index, parts = read_index(config, path), _beside(path, "index.parts")
     if index is None:
         work = chunks(list_records(config), config, parts)
-        _inspect(work, config, runtime, parts)
+        _inspect(work, config, runtime, path)
         index = ImageIndex.join([read_table(chunk.part) for chunk in work], config)
         _write(index, path)
     files.remove(parts)
     return index
 
 
-def _inspect(work: list[Chunk], config: DataConfig, runtime: RuntimeConfig, parts: str) -> None:
-    """Write the parts that are missing."""
+def _inspect(work: list[Chunk], config: DataConfig, runtime: RuntimeConfig, path: str) -> None:
+    """Write the parts that are missing of the index at `path`."""
+    parts, renders = _beside(path, "index.parts"), Renders.beside(path) if config.kind == "faces3d" else None
     there = {files.join(parts, name) for name in files.names(parts)}
     missing = [chunk for chunk in work if chunk.part not in there]
     total, left = (sum(len(chunk.listed) for chunk in some) for some in (work, missing))
     with (
-        Progress("index", total, _beside(parts, "progress"), done=total - left) as progress,
+        Progress("index", total, _beside(path, "progress"), done=total - left) as progress,
         # A render's small products start BLAS threads that wait for each other: 7 times slower on two busy cores.
         threadpool_limits(1, "blas"),
-        _workers(config, left, runtime) as workers,
+        _workers(config, left, runtime, renders) as workers,
     ):
         for done in workers.run(missing):
             progress.advance(len(done.item.listed))
 
 
-def _workers(config: DataConfig, images: int, runtime: RuntimeConfig) -> Pool | Alone:
-    if runtime.ray and in_cluster() and images >= POOL_IMAGES:
-        return pool(Blueprint(config, math.ceil(runtime.extract.cpus) + READERS), "extract", runtime)
-    return Alone(Blueprint(config, None), None)
+def _workers(config: DataConfig, images: int, runtime: RuntimeConfig, renders: str | None) -> Pool | Alone:
+    many = images >= POOL_RENDERS if renders else in_cluster() and images >= POOL_IMAGES
+    if runtime.ray and many:
+        return pool(Blueprint(config, math.ceil(runtime.extract.cpus) + READERS, renders), "extract", runtime)
+    return Alone(Blueprint(config, None, renders), None)
 
 
 def in_cluster() -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uldscale import files
 from uldscale.data.inspection import Inspector
 from uldscale.data.listing import DataConfig, Split
+from uldscale.data.renders import Renders
 from uldscale.data.rows import SCHEMA, write_table
 from uldscale.data.sources import Record
 
@@ -31,6 +32,8 @@ class Blueprint:
     config: DataConfig
     readers: int | None
     """Images that it opens at a time; None: a few more than there are processors."""
+    renders: str | None = None
+    """Folder in which it keeps generated images."""
 
     def __call__(self) -> "IndexWorker":
         return IndexWorker(self)
@@ -44,7 +47,9 @@ class IndexWorker:
 
     def setup(self) -> None:
         """Read the regions of interest. Raises DataError when they cannot be had."""
-        self._inspector = Inspector(self._blueprint.config, self._blueprint.readers)
+        folder = self._blueprint.renders
+        renders = Renders(folder) if folder else None
+        self._inspector = Inspector(self._blueprint.config, self._blueprint.readers, renders)
 
     def process(self, chunk: Chunk) -> None:
         """Write the part of a chunk, whole."""
