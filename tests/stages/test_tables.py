@@ -28,8 +28,9 @@ def test_errors_where_there_are_annotations(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_other_measures_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(result(), None)
+    print_summary(result(clusters_silhouette=-0.5, pose_purity=0.8), None)
     shown = capsys.readouterr().out
     for words in ("D-ULD++", "98.7 %", "1.23", "0.50", "210", "↑", "↓", "1 warning"):
         assert words in shown
     assert "NME" not in shown
+    assert "Q x K" not in shown, "a terminal has room for four"

@@ -47,12 +47,16 @@ MEASURES = {
     "consistency_px": Measure("consistency, px of 128", "↓", "{:.2f}"),
     "silhouette": Measure("silhouette", "↑", "{:.2f}"),
     "calinski_harabasz": Measure("Calinski-Harabasz", "↑", "{:,.0f}"),
-    "clusters_silhouette": Measure("silhouette of Q x K clusters", "↑", "{:.2f}"),
-    "clusters_calinski_harabasz": Measure("Calinski-Harabasz of Q x K clusters", "↑", "{:,.0f}"),
+    "clusters_silhouette": Measure("silhouette, Q x K", "↑", "{:.2f}"),
+    "clusters_calinski_harabasz": Measure("Calinski-Harabasz, Q x K", "↑", "{:,.0f}"),
     "visibility_auc": Measure("visibility, area under ROC", "↑", "{:.2f}"),
     "pose_purity": Measure("pose purity", "↑", "{:.2f}"),
     "pose_nmi": Measure("pose NMI", "↑", "{:.2f}"),
 }
+
+
+COLUMNS = 4
+"""Of these measures, the first ones, on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,13 @@ def print_summary(result: dict[str, Any], report: str | None) -> None:
     table = Table(title="NME %, lower is better" if protocols(result) else None)
     table.add_column("method")
     headings = [f"{protocol} {direction} ↓" for protocol in protocols(result) for direction in ("forward", "backward")]
-    for heading in [*headings, MEASURES["detection_rate"].heading] if headings else measures(result).values():
+    for heading in (
+        [*headings, MEASURES["detection_rate"].heading] if headings else [*measures(result).values()][:COLUMNS]
+    ):
         table.add_column(heading, justify="right")
     for row in rows(result) if headings else measured(result):
-        table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells))
+        cells = row.cells if headings else row.cells[:COLUMNS]
+        table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in cells))
     console = Console()
     console.print(table)
     if missing := result["without_normaliser"]:
