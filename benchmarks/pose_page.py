@@ -18,7 +18,7 @@ from uldscale.evaluation.plots import overlay
 from uldscale.formats import SEEN
 from uldscale.job import Job
 from uldscale.runs import RunFolder
-from uldscale.stages.landmarks import landmarks_of, visibility_of
+from uldscale.stages.landmarks import landmarks_of
 from uldscale.stages.truth import Truth
 
 COLUMNS = 9
@@ -36,7 +36,7 @@ def columns(yaw: NDArray[np.floating], rows: NDArray[np.int64], count: int) -> N
 
 def draw(index: ImageIndex, run: RunFolder, size: int, method: str, rows: NDArray[np.int64]) -> list[Image.Image]:
     """Some images with the landmarks of a method."""
-    points, seen = landmarks_of(index, run, method)[0], visibility_of(index, run, method)
+    points, _, seen = landmarks_of(index, run, method)
     pictures = []
     for row in rows:
         hidden = None if seen is None else (seen[row] < SEEN).tolist()

@@ -80,7 +80,7 @@ def main() -> None:
     assert truth is not None, "the run has no annotated test images"
     rows = truth.test[np.linspace(0, len(truth.test) - 1, min(given.images, len(truth.test))).astype(int)]
     images = [index.load(int(row), size) for row in rows]
-    fitted = landmarks_of(index, run, Stage.D_ULD_PP.value)[0][truth.train] * truth.scale[truth.train]
+    fitted = landmarks_of(index, run, Stage.D_ULD_PP.value).points[truth.train] * truth.scale[truth.train]
     protocol, known = truth.protocols(None)[0], truth.points
     found = {name: detector([change(image) for image in images]).points for name, change in PICTURES.items()}
     found |= {name: detector(images, [box(size, *crop)] * len(images)).points for name, crop in CROPS.items()}

@@ -181,3 +181,19 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     visibility = Visibility.fit(scores, np.arange(2).repeat(10), 2)
     LandmarkDetector(config, network, known, clusters, visibility).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """URIs of the images that this process renders."""
+    from uldscale.data import images
+
+    seen: list[str] = []
+    render = images.render
+
+    def note(uri: str) -> Any:
+        seen.append(uri)
+        return render(uri)
+
+    monkeypatch.setattr(images, "render", note)
+    return seen

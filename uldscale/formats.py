@@ -50,7 +50,8 @@ class Found:
     @property
     def hidden(self) -> list[bool]:
         """Of each landmark whether it is rather hidden than seen."""
-        return [bool(visibility < SEEN) for visibility in self.visibility]
+        hidden: list[bool] = (self.visibility < SEEN).tolist()
+        return hidden
 
     def present(self, names: Sequence[str]) -> list[tuple[str, float, float, float, bool]]:
         """Name, x, y, score, and whether it is hidden, of each landmark that is there."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uldscale.data import images, renders
+from uldscale.data import renders
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.inspection import Inspector
 from uldscale.data.listing import list_records
@@ -16,20 +16,6 @@ from uldscale.data.renders import Renders
 FACES = DataConfig.model_validate(
     {"kind": "faces3d", "train": 5, "test": 3, "size": 32, "max_yaw": 37.5, "roi": {"context": 0.1}}
 )
-
-
-@pytest.fixture
-def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """URIs of the images that this process renders."""
-    seen: list[str] = []
-    render = images.render
-
-    def note(uri: str) -> Any:
-        seen.append(uri)
-        return render(uri)
-
-    monkeypatch.setattr(images, "render", note)
-    return seen
 
 
 @pytest.fixture

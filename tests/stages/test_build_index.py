@@ -174,20 +174,6 @@ def test_in_a_cluster_actors_do_many_images(
 GENERATED = DataConfig.model_validate({"kind": "faces3d", "train": 5, "test": 4, "size": 32, "roi": {"context": 0.1}})
 
 
-@pytest.fixture
-def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """URIs of the images that this process renders."""
-    seen: list[str] = []
-    render = images.render
-
-    def note(uri: str) -> Any:
-        seen.append(uri)
-        return render(uri)
-
-    monkeypatch.setattr(images, "render", note)
-    return seen
-
-
 def test_a_generated_image_is_rendered_once(tmp_path: Path, rendered: list[str]) -> None:
     path = tmp_path / "run" / "index.parquet"
     build_index(GENERATED, str(path), ALONE)

@@ -25,7 +25,7 @@ from uldscale.runtime import telemetry
 from uldscale.runtime.progress import Progress
 from uldscale.stages import extremes, zero_shot
 from uldscale.stages.checkup import check
-from uldscale.stages.landmarks import landmarks_of, visibility_of
+from uldscale.stages.landmarks import landmarks_of
 from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.stages.truth import SIDE, Truth
 from uldscale.training.schedule import CLUSTERING, Stage
@@ -113,7 +113,7 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
         "seconds": run.seconds(),
     }
     own = [method for method in methods if method in METHODS]
-    found = check(index, run, own[-1], landmarks_of(index, run, own[-1])[0]) if own else []
+    found = check(index, run, own[-1], landmarks_of(index, run, own[-1]).points) if own else []
     result["warnings"] = [asdict(symptom) for symptom in found]
     result["made"] = made()
     files.write_json(run.result, result)
@@ -158,14 +158,14 @@ class _Judge:
 
     def __call__(self, method: str) -> tuple[dict[str, Any], Errors]:
         """Every measure that the method's files and the annotations allow, and the errors behind it."""
-        points, poses = landmarks_of(self.index, self.run, method)
+        points, poses, seen = landmarks_of(self.index, self.run, method)
         errors = self._errors(points * self.truth.scale) if self.truth and self.protocols else {}
         measures: dict[str, Any] = {
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
             **self._probed(method, points, poses),
             **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
             **(self._poses(poses) if method in _WITH_POSES else {}),
-            **(self._seen(method, points * self.truth.scale, self.truth) if self.truth else {}),
+            **(self._seen(seen, points * self.truth.scale, self.truth) if self.truth and seen is not None else {}),
         }
         churn = self._churn(method)
         return measures | ({"churn": churn} if churn else {}), errors
@@ -213,10 +213,10 @@ class _Judge:
         measures = {"pose_purity": agreement.purity, "pose_nmi": agreement.normalised_mutual_information}
         return {**measures, "poses": agreement.to_json()}
 
-    def _seen(self, method: str, points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
-        """How well the method knows which of its landmarks are hidden, where the annotation says so."""
-        known, seen = visibility_of(self.index, self.run, method), self.index.visible(truth.test)
-        if known is None or seen.all():
+    def _seen(self, known: NDArray[np.float32], points: NDArray[np.float32], truth: Truth) -> dict[str, Any]:
+        """How well a method knows which of its landmarks are hidden, where the annotation says so."""
+        seen = self.index.visible(truth.test)
+        if seen.all():
             return {}
         partners = visible.partners(points[truth.train], truth.points[truth.train], self.index.visible(truth.train))
         found = np.isfinite(points[truth.test]).all(-1)

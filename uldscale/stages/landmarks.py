@@ -3,6 +3,8 @@
 N rows, K landmarks.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,21 +15,26 @@ from uldscale.runs import RunFolder
 from uldscale.stages.locate import PREDICTIONS
 
 
-def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Landmarks (N, K, 2) of a method in unit coordinates by row, NaN where missing or not looked for, and poses (N,), 0 there."""
+class ByRow(NamedTuple):
+    """Of a method, by row."""
+
+    points: NDArray[np.float32]
+    """(N, K, 2) unit coordinates, NaN where missing or not looked for."""
+    poses: NDArray[np.int64]
+    """(N,), 0 where not looked for."""
+    visibility: NDArray[np.float32] | None
+    """(N, K) probability that a landmark is seen, NaN where not looked for; None for a method that knows none."""
+
+
+def landmarks_of(index: ImageIndex, run: RunFolder, method: str) -> ByRow:
+    """What a method has found."""
     predictions = Predictions.read(files.join(run.method(method), PREDICTIONS))
+    rows, seen = index.rows_of(predictions.ids), predictions.visibility
     points = np.full((len(index), *predictions.points.shape[1:]), np.nan, np.float32)
     poses = np.zeros(len(index), np.int64)
-    rows = index.rows_of(predictions.ids)
     points[rows], poses[rows] = predictions.points, predictions.poses
-    return points, poses
-
-
-def visibility_of(index: ImageIndex, run: RunFolder, method: str) -> NDArray[np.float32] | None:
-    """Probabilities (N, K) that landmarks of a method are seen, NaN where not looked for; None for a method that knows none."""
-    predictions = Predictions.read(files.join(run.method(method), PREDICTIONS))
-    if predictions.visibility is None:
-        return None
-    seen = np.full((len(index), predictions.visibility.shape[1]), np.nan, np.float32)
-    seen[index.rows_of(predictions.ids)] = predictions.visibility
-    return seen
+    if seen is None:
+        return ByRow(points, poses, None)
+    visibility = np.full((len(index), seen.shape[1]), np.nan, np.float32)
+    visibility[rows] = seen
+    return ByRow(points, poses, visibility)

@@ -18,7 +18,7 @@ from uldscale.runs import RunFolder
 from uldscale.runtime.progress import Progress
 from uldscale.stages import charts, provenance
 from uldscale.stages.evaluate import METHODS
-from uldscale.stages.landmarks import landmarks_of, visibility_of
+from uldscale.stages.landmarks import landmarks_of
 from uldscale.stages.tables import by_protocol, measured, measures, title_of
 from uldscale.stages.tiles import Album, Tile
 from uldscale.stages.verdict import judged, surety, verdict
@@ -113,7 +113,7 @@ class Page:
         found = {}
         for method in self.result["methods"]:
             if method != self.method:
-                points = landmarks_of(self.index, self.run, method)[0]
+                points = landmarks_of(self.index, self.run, method).points
                 album = self.album.of([str(number) for number in range(points.shape[1])])
                 rows = shown_rows(self.index, OTHER_IMAGES)
                 found[title_of(method)] = [album.tile(int(row), points[row]) for row in rows]
@@ -123,7 +123,7 @@ class Page:
         """Pose clusters of D-ULD++ on the images that methods are judged on."""
         if Stage.D_ULD_PP.value not in self.result["methods"]:
             return []
-        pool, (_, poses) = self.index.judged(), landmarks_of(self.index, self.run, Stage.D_ULD_PP.value)
+        pool, poses = self.index.judged(), landmarks_of(self.index, self.run, Stage.D_ULD_PP.value).poses
         groups = [pool[poses[pool] == pose] for pose in range(int(poses[pool].max()) + 1)]
         known = np.isfinite(self.index.yaw(pool)).any()
         return [
@@ -168,7 +168,7 @@ def write_report(index: ImageIndex, size: int, run: RunFolder, name: str) -> str
 
 def _context(index: ImageIndex, size: int, run: RunFolder, name: str, result: dict[str, Any]) -> dict[str, Any]:
     own = [method for method in result["methods"] if method in METHODS] or list(result["methods"])
-    points, seen = landmarks_of(index, run, own[-1])[0], visibility_of(index, run, own[-1])
+    points, _, seen = landmarks_of(index, run, own[-1])
     page = Page(index, run, result, own[-1], points, seen, Album(index, size, _names(run, points.shape[1])))
     makers: dict[str, Callable[[], Any]] = {
         "landmarks": page.landmarks,

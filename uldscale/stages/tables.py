@@ -164,13 +164,12 @@ def print_summary(result: dict[str, Any], report: str | None) -> None:
     """Print the table of a result, and where the report is; without annotations that of the other measures."""
     table = Table(title="NME %, lower is better" if protocols(result) else None)
     table.add_column("method")
-    headings = [f"{protocol} {direction} ↓" for protocol in protocols(result) for direction in ("forward", "backward")]
-    for heading in (
-        [*headings, MEASURES["detection_rate"].heading] if headings else [*measures(result).values()][:COLUMNS]
-    ):
+    errors = [f"{protocol} {direction} ↓" for protocol in protocols(result) for direction in ("forward", "backward")]
+    headings = [*errors, MEASURES["detection_rate"].heading] if errors else [*measures(result).values()][:COLUMNS]
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for row in rows(result) if headings else measured(result):
-        cells = row.cells if headings else row.cells[:COLUMNS]
+    for row in rows(result) if errors else measured(result):
+        cells = row.cells[: len(headings)]
         table.add_row(row.title, *(f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in cells))
     console = Console()
     console.print(table)
