@@ -15,6 +15,9 @@ from uldscale.runtime.environment import stop_spinning
 # as slow.
 stop_spinning()
 
+# Before Ray is loaded: a call without a Ray is an error, and starts none by itself, which would talk into the output of other tests.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
 WITH_RAY = (
     "tests/runtime/",
     *(f"tests/stages/test_{name}.py" for name in ("interruption", "relabel")),

@@ -54,6 +54,7 @@ def test_a_ray_that_is_late_leaves_work_over(monkeypatch: pytest.MonkeyPatch, la
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # The Ray of the other tests goes on.
     with pytest.raises(
         IncompleteError if late else Exception, match="run the same command again" if late else "no disk"
     ):
