@@ -1,5 +1,6 @@
 """The stages of training, and how long one is; apart from what is trained, since who only reads a run needs no torch."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -39,7 +40,7 @@ class StageConfig(Settings):
     relabel_every: int | None = Field(default=None, ge=1)
     """Steps between two rounds of pseudo-labels; None, for bootstrap and pose proxy only: none is made before the stage's end."""
     relabel_epochs: float | None = Field(default=None, gt=0)
-    """The same in passes over the training images."""
+    """The same in passes over the training images; rounded so that the last round is followed by as many steps as the others."""
 
     @model_validator(mode="after")
     def _said_once(self) -> Self:
@@ -60,8 +61,9 @@ class StageConfig(Settings):
         steps, every = self.steps, self.relabel_every
         if self.epochs is not None:
             steps = max(1, round(self.epochs * epoch))
-        if self.relabel_epochs is not None:
-            every = max(1, round(self.relabel_epochs * epoch))
+        if self.relabel_epochs is not None and steps is not None:
+            rounds = max(1, round(steps / (self.relabel_epochs * epoch)))
+            every = math.ceil(steps / rounds)
         return StageConfig(steps=steps, learning_rate=self.learning_rate, relabel_every=every)
 
 
