@@ -20,7 +20,7 @@ FLOORS = [
     {"stages"},
     {"training"},
     {"detector", "detector_card", "inputs", "landmarks", "model_folder"},
-    {"data", "formats", "store", "labels", "runs", "predictions", "probes"},
+    {"data", "formats", "store", "labels", "runs", "locks", "predictions", "probes"},
     {"diffusion", "models", "losses", "clustering", "evaluation"},
     {"runtime"},
     {"files", "config", "errors"},
@@ -30,7 +30,19 @@ FLOORS = [
 APART = {"diffusion", "models", "losses", "clustering", "evaluation"}
 """Rooms of mathematics, which never import each other."""
 
-WITHOUT_TORCH = {"data", "formats", "store", "labels", "runs", "predictions", "probes", "files", "config", "errors"}
+WITHOUT_TORCH = {
+    "data",
+    "formats",
+    "store",
+    "labels",
+    "runs",
+    "locks",
+    "predictions",
+    "probes",
+    "files",
+    "config",
+    "errors",
+}
 
 
 def room_of(module: str) -> str:

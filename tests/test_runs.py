@@ -6,8 +6,6 @@ import os
 import pickle
 import platform
 import resource
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from uldscale import files
-from uldscale.errors import ConfigError, IncompleteError
+from uldscale.errors import ConfigError
 from uldscale.runs import RunFolder
 
 SETTINGS: dict[str, Any] = {
@@ -233,32 +231,6 @@ def test_seconds_are_booked_by_stage(run: RunFolder) -> None:
     assert run.seconds()["train"] == 3.75
     assert run.seconds()["extract"] >= 0
     assert len(run.read_metrics()) == 5
-
-
-HOLD = """
-import sys, time
-from uldscale.runs import RunFolder
-with RunFolder(sys.argv[1]).locked():
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_two_processes_do_not_work_on_one_run(run: RunFolder) -> None:
-    """A lock of a process that was killed holds nobody up; one that ends by an error neither."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, run.root], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with (
-            pytest.raises(IncompleteError, match="another process is at work on .*; run the same command again"),
-            run.locked(),
-        ):
-            pass
-        other.kill()
-    with pytest.raises(KeyError), run.locked():
-        raise KeyError
-    with run.locked():
-        pass
 
 
 def test_publishing_a_method(run: RunFolder) -> None:

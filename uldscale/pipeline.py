@@ -11,6 +11,7 @@ from uldscale.data.index import ImageIndex
 from uldscale.detector_card import write_card
 from uldscale.errors import DataError
 from uldscale.job import Job, identity_of
+from uldscale.locks import EVALUATION, locked
 from uldscale.runs import RunFolder
 from uldscale.runtime import telemetry
 from uldscale.runtime.cluster import join
@@ -56,7 +57,7 @@ class Pipeline:
         with self.run.timed("index"):
             index = read_index(self.job.data, self.run.index)
             if index is None:
-                with self.run.locked():
+                with locked(self.run.root):
                     index = build_index(self.job.data, self.run.index, self.job.runtime)
             self.run.write_environment(conventions=index.conventions, roi=index.regions())
             return index
@@ -65,14 +66,14 @@ class Pipeline:
         """Images to the feature store."""
         require_features(self.job.extract.features, self.job.data.size)
         index = self.index()
-        with self.run.locked(), self.run.timed("extract"):
+        with locked(self.run.root), self.run.timed("extract"):
             return extract(self.job.extract, index, self.job.data.size, self.run, self.job.runtime)
 
     def train(self) -> None:
         """Feature store to checkpoints, labels and detectors, with the ZeroShot baseline beside them."""
         index, store = self.index(), self.store()
         landmarks, border = self.job.train.clusters.landmarks, self.job.data.roi.border
-        with self.run.locked():
+        with locked(self.run.root):
             with self.run.timed("zero_shot"):
                 zero_shot(
                     self.job.zero_shot, landmarks, index, store, border, self.run, self.job.runtime,
@@ -87,7 +88,7 @@ class Pipeline:
         """Detectors to result.json, whose numbers go into the card of the model, too."""
         index = self.index()
         # Beside a training, whose stages that are done can be judged.
-        with self.run.locked("evaluate.lock"), self.run.timed("evaluate"):
+        with locked(self.run.root, EVALUATION), self.run.timed("evaluate"):
             locate(index, self.store(), self.run, self.job.runtime, all_rows=self.job.evaluate.all_rows)
         result = evaluate(self.job.evaluate, index, self.run, self.job.name)
         write_card(self.run.model, result, Stage.D_ULD_PP.value)
@@ -104,7 +105,7 @@ class Pipeline:
         from uldscale.stages.report import write_report
 
         index = self.index()
-        with self.run.locked("evaluate.lock"):
+        with locked(self.run.root, EVALUATION):
             return write_report(index, self.job.data.size, self.run, self.job.name)
 
     def run_all(self) -> dict[str, Any]:

@@ -6,11 +6,10 @@ metrics.jsonl      one JSON line per event
 index.parquet  renders/  store.zarr  labels/  checkpoints/  workers/  methods/  model/  result.json  report.html
 progress/          how far each stage is, JSON
 warnings/          what seems to go wrong, JSON
-lock               held by the process that extracts or trains
+lock               held by the process that extracts or trains (locks.py)
 stop               there while training shall write a checkpoint and end
 """
 
-import errno
 import json
 import os
 import platform
@@ -22,13 +21,9 @@ from importlib import metadata
 from typing import Any, Self
 
 import yaml
-from filelock import FileLock, Timeout
 
 from uldscale import files
-from uldscale.errors import ConfigError, IncompleteError
-
-LOOK_SECONDS = 0.5
-"""How long a lock is waited for that somebody may only look at."""
+from uldscale.errors import ConfigError
 
 Identity = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -197,34 +192,6 @@ class RunFolder:
         finally:
             self.log(event="timed", stage=stage, seconds=round(time.monotonic() - start, 3))
 
-    @contextmanager
-    def locked(self, name: str = "lock") -> Iterator[None]:
-        """No other process extracts or trains the same run meanwhile, or does what else `name` stands for; the lock ends with the
-        process, however that ends.
-
-        Raises IncompleteError when one does, on this machine or, where the disk knows locks of other machines, on another.
-        """
-        try:
-            # `status` looks whether somebody has it by taking it for a moment.
-            held = FileLock(files.join(self.root, name)).acquire(timeout=LOOK_SECONDS)
-        except Timeout:
-            raise IncompleteError(
-                f"another process is at work on {self.root} (see `uldscale status {self.root}`); run the same command again when "
-                "it has ended, or set another `name`"
-            ) from None
-        with held:
-            yield
-
-    def at_work(self) -> bool | None:
-        """Whether a process extracts, trains or evaluates this run, as far as this machine's disk tells; None: it does not tell.
-
-        A process that was killed holds no lock any more, whatever its last words were.
-        """
-        try:
-            return any(_is_held(files.join(self.root, name)) for name in ("lock", "evaluate.lock"))
-        except OSError:
-            return None
-
     def seconds(self) -> dict[str, float]:
         """Seconds booked so far, by stage."""
         booked: dict[str, float] = {}
@@ -251,19 +218,6 @@ class RunFolder:
         if os.path.exists(self.metrics) and not files.read_bytes(self.metrics).endswith(b"\n"):
             with open(self.metrics, "ab") as file:
                 file.write(b"\n")
-
-
-def _is_held(path: str) -> bool:
-    """Raises OSError where no lock can be taken: in a bucket, or on a disk that may only be read."""
-    if not os.path.exists(path):
-        if "://" in path:
-            raise OSError(errno.ENOTSUP, "no locks there")
-        return False
-    try:
-        with FileLock(path).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

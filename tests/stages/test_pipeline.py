@@ -14,6 +14,7 @@ from uldscale import files
 from uldscale.data.faces3d import render
 from uldscale.detector import LandmarkDetector
 from uldscale.errors import DataError, IncompleteError, ModelError
+from uldscale.locks import locked
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
 from uldscale.runtime.roles import Team, Workers
@@ -79,7 +80,7 @@ def test_second_run_does_nothing(whole: Pipeline, content: Content) -> None:
 def test_extraction_and_training_have_the_run_for_themselves(
     whole: Pipeline, step: Callable[[Pipeline], object]
 ) -> None:
-    with whole.run.locked(), pytest.raises(IncompleteError, match="another process is at work on"):
+    with locked(whole.run.root), pytest.raises(IncompleteError, match="another process is at work on"):
         step(whole)
 
 

@@ -15,8 +15,8 @@ from uldscale.stages.status import print_status
 
 HOLDER = """
 import sys, time
-from uldscale.runs import RunFolder
-with RunFolder(sys.argv[1]).locked():
+from uldscale.locks import locked
+with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
 """

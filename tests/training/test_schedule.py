@@ -15,7 +15,9 @@ def made(**more: Any) -> TrainConfig:
     return settings.validate(TrainConfig, {"batch": 16, **more}, "job.yaml")
 
 
-@pytest.mark.parametrize(("images", "steps", "every"), [(500, 188, 47), (484, 182, 46), (230_000, 86_250, 21_563), (16, 6, 2)])
+@pytest.mark.parametrize(
+    ("images", "steps", "every"), [(500, 188, 47), (484, 182, 46), (230_000, 86_250, 21_563), (16, 6, 2)]
+)
 def test_one_job_serves_few_and_many_images(images: int, steps: int, every: int) -> None:
     """No round is made for the last two of 182 steps, as every 45 of them would."""
     config = made(d_uld=LABELLED, d_uld_pp={"steps": 7, "learning_rate": 1e-3, "relabel_every": 3}).in_steps(images)

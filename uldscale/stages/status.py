@@ -10,6 +10,7 @@ import typer
 
 from uldscale import files
 from uldscale.errors import DataError, StoreError
+from uldscale.locks import at_work
 from uldscale.runs import RunFolder
 from uldscale.runtime import standing as standings
 from uldscale.runtime.standing import Standing, clock
@@ -39,7 +40,7 @@ def print_status(root: str) -> None:
         "evaluate": "done" if files.exists(run.result) else "not yet",
         "report": run.report if files.exists(run.report) else "not yet",
     }
-    working = run.at_work()
+    working = at_work(run.root)
     for stage, line in lines.items():
         typer.echo(f"{stage:<18}{_told(line, known.get(stage), working)}")
     for symptom in warnings.read(run):
