@@ -76,7 +76,11 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
     measured: dict[str, dict[str, Any]] = {}
     errors: dict[str, Errors] = {}
     # Regressions are small: on busy cores threads of BLAS that wait for each other take three times as long as one.
-    with Progress("evaluate", len(methods), run.progress) as progress, threadpool_limits(1, "blas"):
+    with (
+        run.timed("evaluate"),
+        Progress("evaluate", len(methods), run.progress) as progress,
+        threadpool_limits(1, "blas"),
+    ):
         for method in methods:
             progress.advance(0, method)
             measured[method], errors[method] = judge(method)
@@ -87,9 +91,10 @@ def evaluate(config: EvaluateConfig, index: ImageIndex, run: RunFolder, dataset:
                 }
             _record(method, measured[method])
             progress.advance()
+        mean_shape = judge.mean_shape() if usable else {}
     result: dict[str, Any] = {
         "methods": measured,
-        "baselines": {"mean_shape": judge.mean_shape()} if usable else {},
+        "baselines": {"mean_shape": mean_shape} if usable else {},
         "shown": [protocol.name for protocol in shown],
         "without_normaliser": [protocol.name for protocol in protocols if protocol not in usable],
         "dataset": {
