@@ -1,6 +1,9 @@
 """What the doctor says of real disks and processes."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +54,13 @@ def test_locks_that_do_nothing_are_a_fault(
     with pytest.raises(UserError):
         examine(str(tmp_path))
     assert "locks do nothing there" in lines(capsys)["locks"]
+
+
+def test_a_torch_that_cannot_be_imported(tmp_path: Path) -> None:
+    said = "libcudart.so.12: cannot open shared object file"
+    (tmp_path / "torch.py").write_text(f"raise ImportError({said!r})")
+    done = subprocess.run(
+        [sys.executable, "-m", "uldscale", "doctor"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"cannot be imported ({said}); install uldscale again, best in a fresh environment\n")

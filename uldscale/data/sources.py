@@ -180,14 +180,24 @@ def _uri(given: str, place: str) -> str:
 
 
 def _walk(root: str) -> list[str]:
-    """Paths of all files below a local folder, relative to it; follows links, but enters no folder twice."""
+    """Paths of all files below a local folder, relative to it; follows links, but enters no folder twice, and no hidden one.
+
+    Raises DataError for a folder that cannot be read: what is in it would be missed.
+    """
     found: list[str] = []
     seen = {os.path.realpath(root)}
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = sorted(name for name in below if os.path.realpath(os.path.join(folder, name)) not in seen)
+    for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
+        shown = sorted(name for name in below if not name.startswith("."))
+        below[:] = [name for name in shown if os.path.realpath(os.path.join(folder, name)) not in seen]
         seen.update(os.path.realpath(os.path.join(folder, name)) for name in below)
         found += [os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/") for name in names]
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"{error.filename} cannot be read: {error.strerror}; make it readable, or move it elsewhere"
+    ) from error
 
 
 def _images(names: Sequence[str], source: str) -> list[str]:

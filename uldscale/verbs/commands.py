@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from uldscale.errors import ConfigError
+
 first_app = typer.Typer()
 store_app = typer.Typer(help="Look after a feature store.", no_args_is_help=True)
 
@@ -38,7 +40,12 @@ def init(
 @first_app.command()
 def doctor() -> None:
     """What this machine has that a job needs, and what to do where something is missing."""
-    from uldscale.verbs.doctor import examine
+    try:
+        from uldscale.verbs.doctor import examine
+    except (ImportError, OSError) as error:  # A torch without the libraries of its CUDA raises either.
+        raise ConfigError(
+            f"a package that every job needs cannot be imported ({error}); install uldscale again, best in a fresh environment"
+        ) from error
 
     examine()
 
