@@ -5,8 +5,8 @@ runs/<name>/seed-0  seed-1  …             a run folder each
 runs/<name>/ablation.json                 every number of every method: mean, spread, values by seed
 """
 
-import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from rich.table import Table
 from uldscale import files
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
-from uldscale.stages.tables import title_of
+from uldscale.stages.evaluate import STANDARDS
+from uldscale.stages.tables import MEASURES, title_of
 
-_SHOWN = (
-    r"nme\.[^.]+\.(forward|backward)|detection_rate|consistency_px|silhouette|calinski_harabasz|pose_purity|pose_nmi"
-)
+OTHERS = ("detection_rate", "consistency_px", "visibility_auc", "pose_purity")
+"""Measures that are printed beside the errors; so many have room on a terminal, and the file has all."""
 
 
 class Ablation:
@@ -39,7 +39,12 @@ class Ablation:
         """Do what is missing of all runs; writes and returns the table."""
         self._shared.extract()
         results = [self._run(seed).run_all() for seed in range(self._seeds)]
-        table = {"seeds": self._seeds, "dataset": results[0]["dataset"], **spread(results)}
+        table = {
+            "seeds": self._seeds,
+            "dataset": results[0]["dataset"],
+            "shown": results[0]["shown"],
+            **spread(results),
+        }
         files.write_json(self.path, table)
         return table
 
@@ -66,17 +71,30 @@ def spread(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def print_table(table: dict[str, Any]) -> None:
-    """Print mean ± standard deviation of the numbers that the paper's tables show."""
-    several = table["seeds"] > 1
+    """Print mean ± standard deviation: errors, their differences image by image from those of other methods, and other measures."""
+    several, methods = table["seeds"] > 1, table["methods"].items()
     what = f"mean ± standard deviation of {table['seeds']} seeds" if several else "one seed, so no spread"
-    shown = Table(title=f"{what}; NME in %, lower is better")
-    measured = dict.fromkeys(name for numbers in table["methods"].values() for name in numbers)
-    names = [name for name in measured if re.fullmatch(_SHOWN, name)]
-    for heading in ("method", *(name.removeprefix("nme.").replace(".", " ") for name in names)):
-        shown.add_column(heading, justify="left" if heading == "method" else "right")
-    for method, numbers in table["methods"].items():
-        cells = (_cell(numbers[name], several) if name in numbers else "" for name in names)
-        shown.add_row(title_of(method), *cells)
+    errors = [f"{protocol}.{direction}" for protocol in table["shown"] for direction in ("forward", "backward")]
+    rows = [(title_of(method), [numbers.get(f"nme.{name}") for name in errors]) for method, numbers in methods]
+    for (method, numbers), other in product(methods, STANDARDS):
+        apart = [numbers.get(f"against.{other}.{name}.mean") for name in errors]
+        if any(apart):
+            rows.append((f"{title_of(method)} minus {title_of(other)}", apart))
+    if errors:
+        headings = [f"{name.replace('.', ' ')} ↓" for name in errors]
+        _print(f"{what}; NME in %, lower is better", headings, rows, several)
+    others = [name for name in OTHERS if any(name in numbers for _, numbers in methods)]
+    rows = [(title_of(method), [numbers.get(name) for name in others]) for method, numbers in methods]
+    _print(what, [MEASURES[name].heading for name in others], rows, several)
+
+
+def _print(title: str, headings: list[str], rows: list[tuple[str, list[dict[str, Any] | None]]], several: bool) -> None:
+    shown = Table(title=title)
+    shown.add_column("method")
+    for heading in headings:
+        shown.add_column(heading, justify="right")
+    for method, summaries in rows:
+        shown.add_row(method, *(_cell(summary, several) if summary else "" for summary in summaries))
     Console().print(shown)
 
 

@@ -28,8 +28,22 @@ def test_mean_and_spread() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_seed_has_no_spread(seeds: int, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table({"seeds": seeds, **spread([result(5.0)] * seeds)})
+    print_table({"seeds": seeds, "shown": ["5pt-all"], **spread([result(5.0)] * seeds)})
     assert ("±" in capsys.readouterr().out) == (seeds > 1)
+
+
+def test_the_table_has_room_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = ["68pt-300-box", "68pt-300"]
+    both = {"forward": 12.34, "backward": 43.21}
+    ours = {name: {direction: {"mean": -0.125} for direction in both} for name in shown}
+    measures = {"nme": dict.fromkeys(shown, both), "detection_rate": 0.5, "pose_purity": 0.75}
+    methods = {"control": measures, "d_uld_pp": {**measures, "against": {"control": ours}}}
+    print_table({"seeds": 2, "shown": shown, **spread([{"methods": methods, "baselines": {}}] * 2)})
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert all(said.count(f"{number} ± 0.00") == count for number, count in (("12.34", 4), ("43.21", 4), ("0.75", 2)))
+    assert said.count("-0.12 ± 0.00") == 4
 
 
 def test_a_second_seed(settings: dict[str, Any]) -> None:
