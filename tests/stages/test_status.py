@@ -54,3 +54,15 @@ def test_a_killed_run_does_not_look_alive(run: RunFolder, capsys: pytest.Capture
 
 def test_steps_are_those_of_the_job(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(run, capsys)["d_uld"] == "not yet"
+
+
+def test_the_runs_of_an_ablation(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """What they share comes first."""
+    for seed in range(2):
+        job = Job.model_validate(run.read_config() | {"output": run.root, "name": f"seed-{seed}"})
+        RunFolder.create(job.root, job.model_dump(mode="json"), identity_of)
+    print_status(run.root)
+    said = [part.splitlines() for part in capsys.readouterr().out.split("\n\n")]
+    assert [line.split()[0] for line in said[0]] == ["index", "codec", "extract"]
+    assert [part[0] for part in said[1:]] == ["seed-0", "seed-1"]
+    assert {"bootstrap", "process"} <= {line.split()[0] for line in said[2]}

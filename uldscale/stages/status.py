@@ -4,6 +4,7 @@ Answers at once: nothing here loads torch or Ray.
 """
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import typer
@@ -20,19 +21,31 @@ from uldscale.training.stages import RELABEL, Stage, StageConfig
 
 SILENT_SECONDS = 60.0
 """After so long without a word a process may have died, or its disk is slow to show what it writes."""
+SHARED = ("index", "codec", "extract")
+"""What the runs of an ablation or a sweep have in common."""
 
 
 def print_status(root: str) -> None:
-    """Print one line a stage, of a run on a disk or in a bucket. Raises DataError when the folder is not a run folder."""
+    """Print one line a stage, of a run on a disk or in a bucket; of an ablation or a sweep, those of every run in it.
+
+    Raises DataError when the folder is not a run folder.
+    """
     run = RunFolder(root)
     if not files.exists(run.config):
         raise DataError(f"{root!r} is not a run folder (no config.yaml); give a folder such as runs/faces68")
+    inner = [name for name in files.names(root) if files.exists(files.join(root, name, "config.yaml"))]
+    _print_stages(run, SHARED if inner else None)
+    for name in inner:
+        typer.echo(f"\n{name}")
+        _print_stages(RunFolder(files.join(root, name)))
+
+
+def _print_stages(run: RunFolder, only: Collection[str] | None = None) -> None:
     known = {standing.stage: standing for standing in standings.read(run.progress)}
     settings = run.read_config()
     lines = {
         "index": "done" if files.exists(run.index) else "not yet",
-        "codec": "not yet",
-        "extract": _extraction(settings["extract"]["store"]["root"] or run.store),
+        **_extraction(settings["extract"]["store"]["root"] or run.store, known),
         "zero_shot": "not yet",
         **_training(settings["train"], run, known),
         RELABEL: "not yet",
@@ -42,11 +55,12 @@ def print_status(root: str) -> None:
     }
     working = at_work(run.root)
     for stage, line in lines.items():
-        typer.echo(f"{stage:<18}{_told(line, known.get(stage), working)}")
+        if only is None or stage in only:
+            typer.echo(f"{stage:<18}{_told(line, known.get(stage), working)}")
     for symptom in warnings.read(run):
         typer.echo(f"warning: {symptom}")
-    if working is not None:
-        typer.echo(f"{'process':<18}{_process(working, files.exists(run.report), root)}")
+    if working is not None and only is None:
+        typer.echo(f"{'process':<18}{_process(working, files.exists(run.report), run.root)}")
 
 
 def _process(working: bool, whole: bool, root: str) -> str:
@@ -57,13 +71,15 @@ def _process(working: bool, whole: bool, root: str) -> str:
     return f"none holds the lock of the run: nobody is at work on it; its job run again goes on from here ({root}/config.yaml)"
 
 
-def _extraction(root: str) -> str:
+def _extraction(root: str, known: Mapping[str, Standing]) -> dict[str, str]:
     try:
         store = FeatureStore.open(root)
         missing = len(store.missing_shards())
+        # A run in the store of another has not fitted the codec itself.
+        codec = "done" if "codec" not in known and store.has_codec else "not yet"
     except StoreError as error:
-        return str(error)
-    return f"{store.spec.num_shards - missing} of {store.spec.num_shards} shards"
+        return {"codec": "not yet", "extract": str(error)}
+    return {"codec": codec, "extract": f"{store.spec.num_shards - missing} of {store.spec.num_shards} shards"}
 
 
 def _training(settings: dict[str, Any], run: RunFolder, known: dict[str, Standing]) -> dict[str, str]:
@@ -84,7 +100,7 @@ def _training(settings: dict[str, Any], run: RunFolder, known: dict[str, Standin
 def _steps(config: StageConfig, batch: int, run: RunFolder) -> int | None:
     if config.steps is not None:
         return config.steps
-    from uldscale.data.index import ImageIndex  # takes a second, and most jobs give steps
+    from uldscale.data.index import ImageIndex  # takes a second
 
     return config.in_steps(len(ImageIndex.read(run.index).rows("train")) / batch).steps
 
