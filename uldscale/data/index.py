@@ -153,7 +153,7 @@ class ImageIndex:
         """(n, L) which points can be seen; all of them where nobody says so."""
         own = self.table["visible"].combine_chunks().take(pa.array(rows))
         seen, known = np.ones((len(rows), self.num_points), bool), own.is_valid().to_numpy(False)
-        seen[known] = own.flatten().to_numpy(False).reshape(known.sum(), -1)
+        seen[known] = own.flatten().to_numpy(False).reshape(known.sum(), self.num_points)
         return seen
 
     def proportions(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from uldscale.data.datasets.mtfl import read_mtfl
 from uldscale.data.index import DataConfig, ImageIndex
@@ -35,6 +36,17 @@ def test_with_their_margin_a_crop_of_a_test_image_is_all_of_it(tmp_path: Path) -
     assert (x1 - x0, y1 - y0) == pytest.approx((1.85 * 40, 1.85 * 40))
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((30, 40))
     assert square(splits["test"][0].box or (0,) * 4, 0.275) == pytest.approx((0, 0, 150, 150))
+
+
+def test_points_of_which_nobody_says_that_they_are_hidden_are_seen(tmp_path: Path) -> None:
+    root = made(tmp_path)
+    for name in ("lfw_5590/A_1.jpg", "net_7876/b.jpg", "AFLW/0001.jpg"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (150, 150, 3), np.uint8)).save(
+            tmp_path / name
+        )
+    index = ImageIndex.build(DataConfig(kind="mtfl", train=root, size=32))
+    np.testing.assert_array_equal(index.visible(index.rows()), np.ones((3, 5), bool))
 
 
 @pytest.mark.parametrize("words", [POINTS, f"{POINTS} 1 2 2 6", f"{POINTS[:-2]}x 1 2 2 3"])
