@@ -55,7 +55,7 @@ def _options(
 
 @app.command()
 def demo(overrides: Overrides = None) -> None:
-    """The whole pipeline on the embedded default: synthetic faces, a few minutes on 2 cores."""
+    """The whole pipeline on the embedded default: synthetic faces, 8 minutes on 2 cores."""
     from importlib.resources import files
 
     run(str(files("uldscale") / "demo.yaml"), overrides)
