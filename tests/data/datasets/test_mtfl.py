@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uldscale.data.datasets.mtfl import read_mtfl
+from uldscale.data.datasets.mtfl import DRIFT, SWELL, read_mtfl
 from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.roi import square
 from uldscale.errors import DataError
@@ -31,11 +31,21 @@ def test_points_begin_at_zero_and_are_pairs(tmp_path: Path) -> None:
 
 
 def test_with_their_margin_a_crop_of_a_test_image_is_all_of_it(tmp_path: Path) -> None:
-    splits = read_mtfl(made(tmp_path))
-    x0, y0, x1, y1 = splits["train"][0].box or (0,) * 4
-    assert (x1 - x0, y1 - y0) == pytest.approx((1.85 * 40, 1.85 * 40))
-    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((30, 40))
-    assert square(splits["test"][0].box or (0,) * 4, 0.275) == pytest.approx((0, 0, 150, 150))
+    (record,) = read_mtfl(made(tmp_path))["test"]
+    assert square(record.box or (0,) * 4, 0.275) == pytest.approx((0, 0, 150, 150))
+
+
+def test_training_boxes_are_about_their_points_and_moved_the_same_way_each_time(tmp_path: Path) -> None:
+    root = made(tmp_path, "".join(f"net_7876/{number}.jpg {POINTS} 2 1 2 5\n" for number in range(400)))
+    boxes = np.array([record.box for record in read_mtfl(root)["train"]])
+    np.testing.assert_array_equal(boxes, [record.box for record in read_mtfl(root)["train"]])
+    face = 1.85 * 40
+    sides, centres = boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1])
+    np.testing.assert_allclose(np.median(sides), face, rtol=0.02)
+    np.testing.assert_allclose(np.std(np.log(sides / face)), SWELL, rtol=0.2)
+    np.testing.assert_allclose(np.mean(centres, axis=0), [30, 40], atol=0.02 * face)
+    np.testing.assert_allclose(np.std(centres, axis=0) / face, DRIFT, rtol=0.2)
 
 
 def test_points_of_which_nobody_says_that_they_are_hidden_are_seen(tmp_path: Path) -> None:
