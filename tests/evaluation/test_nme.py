@@ -200,6 +200,12 @@ def test_result_is_plain_json(faces):
     assert "per_image_forward" not in result
 
 
+def test_protocols_that_share_draws_have_the_numbers_that_each_has_alone(faces):
+    protocols = nme.protocols_for(68)
+    together = nme.evaluate_all(*faces, protocols, seed=3)
+    assert together == {protocol.name: nme.evaluate(*faces, protocol, seed=3) for protocol in protocols}
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_no_annotated_image_is_refused(faces, split):
     arrays = [array.copy() for array in faces]

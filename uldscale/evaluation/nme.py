@@ -6,6 +6,7 @@ image (`normalisers`), averaged over points, then over images, then over draws o
 Legend: n images, K landmarks, P annotated points. Points are pixels of a crop of 128, (n, K, 2) or (n, P, 2), NaN = missing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uldscale.evaluation.draws import Draw, draw, kind_of_draws
 from uldscale.evaluation.protocols import Normaliser, Protocol, normalisers, protocols_for, select_points
-from uldscale.evaluation.regression import column_means, complete, fill, fit
+from uldscale.evaluation.regression import column_means, fill, fit
 
 __all__ = [
     "NmeResult",
@@ -24,6 +26,7 @@ __all__ = [
     "by_yaw",
     "detection_rate",
     "evaluate",
+    "evaluate_all",
     "mean_shape",
     "measurable",
     "normalisers",
@@ -98,25 +101,49 @@ def evaluate(
     is fitted and measured where it is present, and counts as 100 % when it has fewer than 2 training images or no test
     image. Missing annotated points are left out of errors. Raises ValueError when no image is left to fit or measure.
     """
-    train = _annotated(predicted_train, truth_train, protocol)
-    annotated = _annotated(predicted_test, truth_test, protocol)
-    test = _measured(annotated)
-    if len(train.rows) == 0 or len(test.rows) == 0:
-        raise ValueError(f"{protocol.name} wants annotated images, got {len(train.rows)} and {len(test.rows)} of them")
-    draws = [train.take(rows) for rows in _draws(len(train.rows), protocol, seed)]
-    errors = [_measure(draw, test, protocol) for draw in draws]
+    return evaluate_all(predicted_train, truth_train, predicted_test, truth_test, [protocol], seed)[protocol.name]
+
+
+def evaluate_all(
+    predicted_train: NDArray[np.floating],
+    truth_train: NDArray[np.floating],
+    predicted_test: NDArray[np.floating],
+    truth_test: NDArray[np.floating],
+    protocols: Iterable[Protocol],
+    seed: int,
+) -> dict[str, NmeResult]:
+    """`evaluate` under each protocol, by name; those with the same draws share them."""
+    drawn: dict[tuple[object, ...], list[Draw]] = {}
+    results = {}
+    for protocol in protocols:
+        train = _annotated(predicted_train, truth_train, protocol)
+        annotated = _annotated(predicted_test, truth_test, protocol)
+        test = _measured(annotated)
+        images = len(train.rows), len(test.rows)
+        if not all(images):
+            raise ValueError("{} wants annotated images, got {} and {} of them".format(protocol.name, *images))
+        kind = kind_of_draws(protocol)
+        if kind not in drawn:
+            drawn[kind] = draw(train.landmarks, train.truth, protocol, seed)
+        skipped = len(annotated.rows) - len(test.rows)
+        results[protocol.name] = _result(drawn[kind], test, len(truth_test), skipped, protocol)
+    return results
+
+
+def _result(draws: list[Draw], test: _Images, num_images: int, num_skipped: int, protocol: Protocol) -> NmeResult:
+    errors = [(_forward(draw, test, protocol), _backward(draw, test, protocol)) for draw in draws]
     forward = 100 * np.mean([error[0] for error in errors], axis=0)
     backward = 100 * np.concatenate([error[1] for error in errors], axis=1)
     by_landmark = 100 * np.mean([_by_landmark(error[1]) for error in errors], axis=0)
-    per_image, per_image_backward = np.full((2, len(truth_test)), np.nan)
+    per_image, per_image_backward = np.full((2, num_images), np.nan)
     per_image[test.rows] = _mean_of_known(forward, axis=1)
     per_image_backward[test.rows] = _mean_of_known(backward, axis=1)
     return NmeResult(
         protocol=protocol.name,
         normaliser=protocol.normaliser,
-        num_train=len(draws[0].rows),
+        num_train=len(draws[0].points),
         num_test=len(test.rows),
-        num_skipped=len(annotated.rows) - len(test.rows),
+        num_skipped=num_skipped,
         forward=float(per_image[test.rows].mean()),
         backward=float(by_landmark.mean()),
         forward_ced=_ced(_mean_of_known(forward, axis=0)),
@@ -175,36 +202,22 @@ def _whole_points(points: NDArray[np.floating]) -> Points:
     return np.where(known, points, np.nan).astype(np.float64)
 
 
-def _draws(num_images: int, protocol: Protocol, seed: int) -> list[NDArray[np.int64]]:
-    # The reference codes take one image more than they say; these do not.
-    count = num_images if protocol.num_train is None else min(protocol.num_train, num_images)
-    # All images can be drawn in one way only.
-    repeats = 1 if count == num_images else protocol.repeats
-    generator = np.random.default_rng(seed)
-    return [np.sort(generator.permutation(num_images)[:count]) for _ in range(repeats)]
-
-
-def _measure(train: _Images, test: _Images, protocol: Protocol) -> tuple[Points, Points]:
-    train_truth = complete(_flat(train.truth))
-    return _forward(train, train_truth, test, protocol), _backward(train, train_truth, test, protocol)
-
-
-def _forward(train: _Images, train_truth: Points, test: _Images, protocol: Protocol) -> Points:
+def _forward(draw: Draw, test: _Images, protocol: Protocol) -> Points:
     """Normalised errors (n, P) of annotated points; NaN where a point is not annotated."""
-    regressor = fit(complete(_flat(train.landmarks)), train_truth, protocol.ridge_forward)
-    predicted = regressor.predict(fill(_flat(test.landmarks), column_means(_flat(train.landmarks))))
+    regressor = fit(draw.completed_landmarks, draw.completed_points, protocol.ridge_forward)
+    predicted = regressor.predict(fill(_flat(test.landmarks), column_means(_flat(draw.landmarks))))
     distances = np.linalg.norm(predicted.reshape(test.truth.shape) - test.truth, axis=-1)
     return np.asarray(distances / test.lengths[:, None])
 
 
-def _backward(train: _Images, train_truth: Points, test: _Images, protocol: Protocol) -> Points:
+def _backward(draw: Draw, test: _Images, protocol: Protocol) -> Points:
     """Normalised errors (n, K) of landmarks; NaN where one is missing, or has too few training images for a regressor."""
-    test_truth = fill(_flat(test.truth), column_means(_flat(train.truth)))
+    test_truth = fill(_flat(test.truth), column_means(_flat(draw.points)))
     errors = np.full(test.landmarks.shape[:2], np.nan)
     for k in range(test.landmarks.shape[1]):
-        fitted, measured = (np.isfinite(images.landmarks[:, k, 0]) for images in (train, test))
+        fitted, measured = (np.isfinite(landmarks[:, k, 0]) for landmarks in (draw.landmarks, test.landmarks))
         if fitted.sum() >= MIN_BACKWARD_IMAGES:
-            regressor = fit(train_truth[fitted], train.landmarks[fitted, k], protocol.ridge_backward)
+            regressor = fit(draw.completed_points[fitted], draw.landmarks[fitted, k], protocol.ridge_backward)
             distances = np.linalg.norm(regressor.predict(test_truth[measured]) - test.landmarks[measured, k], axis=-1)
             errors[measured, k] = distances / test.lengths[measured]
     return errors

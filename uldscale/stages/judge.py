@@ -62,8 +62,7 @@ class Judge:
 
     def _errors(self, points: NDArray[np.float32]) -> Errors:
         assert self.truth is not None
-        split = self.truth.split(points)
-        return {protocol.name: nme.evaluate(*split, protocol, self.seed) for protocol in self.protocols}
+        return nme.evaluate_all(*self.truth.split(points), self.protocols, self.seed)
 
     def _measures(self, points: NDArray[np.float32], truth: Truth, errors: Errors) -> dict[str, Any]:
         """NME by protocol, that of the first by yaw, and the accuracy of raw landmarks."""
