@@ -18,12 +18,11 @@ from huggingface_hub import errors as hub
 from safetensors import SafetensorError
 
 from uldscale import files
-from uldscale.diffusion.folder import BROKEN_CONNECTION, HUB_ID, download, first_line
+from uldscale.diffusion.folder import BROKEN_CONNECTION, HUB_ID, download, first_line, refuse_pointer
 from uldscale.errors import ModelError
 
 CONFIG, CARD = "config.json", "README.md"
 WEIGHTS = ("network.safetensors", "codec.safetensors", "clusters.safetensors", "visibility.safetensors")
-_POINTER = b"version https://git-lfs.github.com/spec/"
 
 Tensors = TypeVar("Tensors")
 
@@ -95,6 +94,5 @@ def _read(folder: str, name: str) -> bytes:
         raise ModelError(f"{path} is not there; a model folder has {', '.join((CONFIG, *WEIGHTS))}") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    if content.startswith(_POINTER):
-        raise ModelError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository")
+    refuse_pointer(path, content)
     return content

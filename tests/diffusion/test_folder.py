@@ -55,6 +55,18 @@ def test_weights_are_the_plain_ones_in_one_file_or_many(tmp_path: Path) -> None:
     assert weight_files(str(tmp_path), "unet") == [f"unet/{name}" for name in reversed(shards)]
 
 
+def test_weights_that_git_lfs_did_not_fetch_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/config.json").write_text("{}")
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"
+    )
+    with pytest.raises(
+        ModelError, match=r"unet/diffusion_pytorch_model.safetensors is a Git LFS pointer.*git lfs pull"
+    ):
+        weight_files(str(tmp_path), "unet")
+
+
 def test_fingerprint_sees_names_and_contents_but_no_order(tmp_path: Path) -> None:
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler/scheduler_config.json").write_text("{}")

@@ -44,6 +44,8 @@ BROKEN_CONNECTION: type[BaseException] = hub.HfHubHTTPError.__mro__[1]
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, hub.StrictDataclassError)
 """What libraries raise for files that are not what their names say."""
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def locate(model: str, revision: str | None = None, weights: bool = True) -> str:
     """Local folder of a model: shipped, a folder, or fetched from the hub, on demand without weights. Raises ModelError."""
@@ -106,7 +108,16 @@ def weight_files(folder: str, part: str) -> list[str]:
     found = [os.path.join(part, name) for name in names if _WEIGHTS.fullmatch(name)]
     if not found:
         raise ModelError(f"{here} has no safetensors, only {', '.join(names)}; pickles are never read, convert them")
+    for name in found:
+        path = os.path.join(folder, name)
+        refuse_pointer(path, files.read_bytes(path, len(_POINTER)))
     return found
+
+
+def refuse_pointer(path: str, content: bytes) -> None:
+    """Raises ModelError for what a clone without Git LFS leaves in the place of a file; `content` is how the file begins."""
+    if content.startswith(_POINTER):
+        raise ModelError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository")
 
 
 def read_part(kind: Any, folder: str, part: str, dtype: torch.dtype) -> Any:
