@@ -27,11 +27,15 @@ SIDE, GAP = 256, 16
 
 
 def columns(yaw: NDArray[np.floating], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """(count, COLUMNS) rows whose yaw is nearest to that of their column."""
-    rows = rows[np.isfinite(yaw[rows])]
-    wanted = np.linspace(*np.quantile(yaw[rows], [0.02, 0.98]), COLUMNS)
-    nearest = np.argsort(np.abs(yaw[rows][:, None] - wanted), axis=0, kind="stable")
-    return np.asarray(rows[nearest[:count]])
+    """(count, COLUMNS) rows whose yaw is nearest to that of their column; each row stands in one column."""
+    left = rows[np.isfinite(yaw[rows])]
+    low, high = np.quantile(yaw[left], [0.02, 0.98])
+    found = []
+    for wanted in np.linspace(low, high, COLUMNS):
+        left = left[np.argsort(np.abs(yaw[left] - wanted), kind="stable")]
+        found.append(left[:count])
+        left = left[count:]
+    return np.stack(found, axis=1)
 
 
 def draw(index: ImageIndex, run: RunFolder, size: int, method: str, rows: NDArray[np.int64]) -> list[Image.Image]:
