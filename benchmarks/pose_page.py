@@ -29,6 +29,7 @@ SIDE, GAP = 256, 16
 def columns(yaw: NDArray[np.floating], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """(count, COLUMNS) rows whose yaw is nearest to that of their column; each row stands in one column."""
     left = rows[np.isfinite(yaw[rows])]
+    count = min(count, len(left) // COLUMNS)
     low, high = np.quantile(yaw[left], [0.02, 0.98])
     found = []
     for wanted in np.linspace(low, high, COLUMNS):
@@ -55,7 +56,7 @@ def page(run: RunFolder, methods: list[str], count: int) -> Image.Image:
     assert truth is not None
     blocks = columns(truth.yaw, truth.test, count)
     high = len(methods) * SIDE + GAP
-    sheet = Image.new("RGB", (COLUMNS * SIDE, count * high - GAP), "white")
+    sheet = Image.new("RGB", (COLUMNS * SIDE, len(blocks) * high - GAP), "white")
     for block, rows in enumerate(blocks):
         for line, method in enumerate(methods):
             for column, picture in enumerate(draw(index, run, job.data.size, method, rows)):

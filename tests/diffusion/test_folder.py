@@ -67,6 +67,13 @@ def test_weights_that_git_lfs_did_not_fetch_are_refused(tmp_path: Path) -> None:
         weight_files(str(tmp_path), "unet")
 
 
+def test_weights_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").mkdir(parents=True)
+    (tmp_path / "unet/config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"diffusion_pytorch_model.safetensors cannot be read"):
+        weight_files(str(tmp_path), "unet")
+
+
 def test_fingerprint_sees_names_and_contents_but_no_order(tmp_path: Path) -> None:
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler/scheduler_config.json").write_text("{}")

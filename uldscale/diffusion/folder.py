@@ -110,7 +110,10 @@ def weight_files(folder: str, part: str) -> list[str]:
         raise ModelError(f"{here} has no safetensors, only {', '.join(names)}; pickles are never read, convert them")
     for name in found:
         path = os.path.join(folder, name)
-        refuse_pointer(path, files.read_bytes(path, len(_POINTER)))
+        try:
+            refuse_pointer(path, files.read_bytes(path, len(_POINTER)))
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     return found
 
 

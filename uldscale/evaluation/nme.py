@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uldscale.evaluation.draws import Draw, draw, kind_of_draws
+from uldscale.evaluation.draws import Draw, kind_of_draws, make_draws
 from uldscale.evaluation.protocols import Normaliser, Protocol, normalisers, protocols_for, select_points
 from uldscale.evaluation.regression import column_means, fill, fit
 
@@ -116,21 +116,19 @@ def evaluate_all(
     drawn: dict[tuple[object, ...], list[Draw]] = {}
     results = {}
     for protocol in protocols:
-        train = _annotated(predicted_train, truth_train, protocol)
-        annotated = _annotated(predicted_test, truth_test, protocol)
-        test = _measured(annotated)
-        images = len(train.rows), len(test.rows)
-        if not all(images):
-            raise ValueError("{} wants annotated images, got {} and {} of them".format(protocol.name, *images))
         kind = kind_of_draws(protocol)
         if kind not in drawn:
-            drawn[kind] = draw(train.landmarks, train.truth, protocol, seed)
-        skipped = len(annotated.rows) - len(test.rows)
-        results[protocol.name] = _result(drawn[kind], test, len(truth_test), skipped, protocol)
+            train = _annotated(predicted_train, truth_train, protocol)
+            drawn[kind] = make_draws(train.landmarks, train.truth, protocol, seed)
+        annotated = _annotated(predicted_test, truth_test, protocol)
+        results[protocol.name] = _result(drawn[kind], annotated, len(truth_test), protocol)
     return results
 
 
-def _result(draws: list[Draw], test: _Images, num_images: int, num_skipped: int, protocol: Protocol) -> NmeResult:
+def _result(draws: list[Draw], annotated: _Images, num_images: int, protocol: Protocol) -> NmeResult:
+    num_train, test = len(draws[0].points), _measured(annotated)
+    if num_train == 0 or len(test.rows) == 0:
+        raise ValueError(f"{protocol.name} wants annotated images, got {num_train} and {len(test.rows)} of them")
     errors = [(_forward(draw, test, protocol), _backward(draw, test, protocol)) for draw in draws]
     forward = 100 * np.mean([error[0] for error in errors], axis=0)
     backward = 100 * np.concatenate([error[1] for error in errors], axis=1)
@@ -141,9 +139,9 @@ def _result(draws: list[Draw], test: _Images, num_images: int, num_skipped: int,
     return NmeResult(
         protocol=protocol.name,
         normaliser=protocol.normaliser,
-        num_train=len(draws[0].points),
+        num_train=num_train,
         num_test=len(test.rows),
-        num_skipped=num_skipped,
+        num_skipped=len(annotated.rows) - len(test.rows),
         forward=float(per_image[test.rows].mean()),
         backward=float(by_landmark.mean()),
         forward_ced=_ced(_mean_of_known(forward, axis=0)),

@@ -63,17 +63,14 @@ def _record(id: str, uri: str, words: list[str], place: str, *, cropped: bool) -
         points = landmarks(np.reshape(values, (2, _POINTS)).T - 1, place)
     except DataError as problem:
         return Record(id, uri, broken=str(problem))
-    box = (
-        square((0.0, 0.0, CROP, CROP), (1 / CONTEXT - 1) / 2)
-        if cropped
-        else _moved(square(around(points), (FACE - 1) / 2), id)
-    )
+    box = square((0.0, 0.0, CROP, CROP), (1 / CONTEXT - 1) / 2) if cropped else _moved(around(points), id)
     lfw = re.fullmatch(r"lfw_5590/(.+)_\d+", id)
     return Record(id, uri, points, yaw=YAWS[int(words[-1])], box=box, person=lfw[1] if lfw else None)
 
 
 def _moved(box: Box, id: str) -> Box:
+    """The box of a training face, from that of its points."""
     x, y, size = np.random.default_rng(crc32(id.encode())).standard_normal(3)
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = square(box, (FACE - 1) / 2)
     dx, dy = DRIFT * (x1 - x0) * x, DRIFT * (y1 - y0) * y
     return square((x0 + dx, y0 + dy, x1 + dx, y1 + dy), (float(np.exp(SWELL * size)) - 1) / 2)
