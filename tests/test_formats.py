@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -59,7 +60,7 @@ def test_json() -> None:
 
 def test_csv() -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv"))))
-    assert [row["image"] for row in rows] == ["sub/a.png", "b.jpg"]
+    assert [(row["image"], row["object"]) for row in rows] == [("sub/a.png", "1"), ("b.jpg", "1")]
     columns = ("x", "y", "score", "visibility")
     assert [rows[0][f"left eye_{name}"] for name in columns] == ["10.25", "20.5", "0.9", "0.95"]
     assert [rows[0][f"nose, tip_{name}"] for name in columns] == ["", "", "0.0", "0.0"]
@@ -161,3 +162,25 @@ def test_fiftyone() -> None:
     assert [each["label"] for each in keypoints] == ["left eye", "2"]
     assert keypoints[0]["points"][0] == pytest.approx([10.25 / 64, 20.5 / 48])
     assert keypoints[0]["confidence"] == [0.9]
+
+
+def test_several_objects_of_one_image(tmp_path: Path) -> None:
+    """One image, as the tools want it, which keep one of two of a name; each object keeps its landmarks."""
+    both = [FOUND[0], replace(FOUND[1], id="sub/a#2", name="sub/a.png", uri=FOUND[0].uri, size=FOUND[0].size)]
+    texts = {format: write(both, NAMES, "uldscale-faces") for format, write in FORMATS.items()}
+    assert [row["object"] for row in csv.DictReader(io.StringIO(texts["csv"]))] == ["1", "2"]
+    coco = json.loads(texts["coco"])
+    assert [image["file_name"] for image in coco["images"]] == ["sub/a.png"]
+    assert [(each["id"], each["image_id"]) for each in coco["annotations"]] == [(1, 1), (2, 1)]
+    (tmp_path / "coco.json").write_text(texts["coco"])
+    assert [record.id for record in read_coco(str(tmp_path / "coco.json"), None)] == ["sub/a", "sub/a#2"]
+    (task,), (sample,) = json.loads(texts["labelstudio"]), json.loads(texts["fiftyone"])["samples"]
+    (image,) = ElementTree.fromstring(texts["cvat"]).findall("image")
+    results = task["predictions"][0]["result"]
+    assert (
+        len({each["id"] for each in results})
+        == len(results)
+        == len(image)
+        == len(sample["landmarks"]["keypoints"])
+        == 4
+    )

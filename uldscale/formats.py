@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -81,31 +82,29 @@ def to_json(found: Sequence[Found], names: Sequence[str], model: str) -> str:
 
 
 def to_csv(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """A row an image: its name and pose, then x, y, score and visibility of each landmark."""
+    """A row an object: its image, its number there (from 1) and its pose, then x, y, score and visibility of each landmark."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "pose", *(f"{name}_{value}" for name in names for value in _COLUMNS)])
-    for each in found:
-        cells = [
-            cell
-            for point, *sure in zip(_points(each), each.scores.tolist(), each.visibility.tolist(), strict=True)
-            for cell in (*(point or ("", "")), *sure)
-        ]
-        table.writerow([each.name, each.pose, *cells])
+    table.writerow(["image", "object", "pose", *(f"{name}_{value}" for name in names for value in _COLUMNS)])
+    for objects in _by_image(found):
+        for number, each in enumerate(objects, 1):
+            table.writerow([each.name, number, each.pose, *_cells(each)])
     return text.getvalue()
 
 
 def to_coco(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """COCO keypoints: an annotation an image; visibility 2 where a landmark is seen, 1 where it is hidden, and 0 where it is missing."""
-    images = [
-        {"id": number, "file_name": each.name, "width": each.size[0], "height": each.size[1]}
-        for number, each in enumerate(found, 1)
-    ]
+    """COCO keypoints: an annotation an object; visibility 2 where a landmark is seen, 1 where it is hidden, and 0 where it is missing."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, objects in enumerate(_by_image(found), 1):
+        width, height = objects[0].size
+        images.append({"id": number, "file_name": objects[0].name, "width": width, "height": height})
+        annotations += [_annotation(len(annotations) + i, number, each) for i, each in enumerate(objects, 1)]
     category = {"id": 1, "name": "object", "supercategory": "object", "keypoints": list(names), "skeleton": []}
     content = {
         "info": {"description": f"landmarks by {model}"},
         "images": images,
-        "annotations": [_annotation(number, each) for number, each in enumerate(found, 1)],
+        "annotations": annotations,
         "categories": [category],
     }
     return json.dumps(content) + "\n"
@@ -115,7 +114,7 @@ def to_label_studio(found: Sequence[Found], names: Sequence[str], model: str) ->
     """Tasks with predictions, for a labelling configuration of <Image name="image" value="$image"/> and <KeyPointLabels name="landmarks"
     toName="image"> with a label for each landmark. Local images are those of a local storage whose root is their folder.
     """
-    return json.dumps([_task(each, names, model) for each in found]) + "\n"
+    return json.dumps([_task(objects, names, model) for objects in _by_image(found)]) + "\n"
 
 
 def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
@@ -129,10 +128,10 @@ def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
         label = ElementTree.SubElement(labels, "label")
         for tag, text in (("name", name), ("type", "points"), ("attributes", None)):
             ElementTree.SubElement(label, tag).text = text
-    for number, each in enumerate(found):
-        width, height = map(str, each.size)
-        image = ElementTree.SubElement(root, "image", id=str(number), name=each.name, width=width, height=height)
-        for name, x, y, _, hidden in each.present(names):
+    for number, objects in enumerate(_by_image(found)):
+        width, height = map(str, objects[0].size)
+        image = ElementTree.SubElement(root, "image", id=str(number), name=objects[0].name, width=width, height=height)
+        for name, x, y, _, hidden in (point for each in objects for point in each.present(names)):
             at = {"points": f"{x:.2f},{y:.2f}", "occluded": str(int(hidden)), "source": "auto", "z_order": "0"}
             ElementTree.SubElement(image, "points", {"label": name, **at})
     ElementTree.indent(root)
@@ -140,8 +139,8 @@ def to_cvat(found: Sequence[Found], names: Sequence[str], model: str) -> str:
 
 
 def to_fiftyone(found: Sequence[Found], names: Sequence[str], model: str) -> str:
-    """samples.json of a FiftyOneDataset folder: each image with a field `landmarks` of Keypoints, and its pose."""
-    return json.dumps({"samples": [_sample(each, names) for each in found]}) + "\n"
+    """samples.json of a FiftyOneDataset folder: each image with a field `landmarks` of Keypoints, and the pose of its first object."""
+    return json.dumps({"samples": [_sample(objects, names) for objects in _by_image(found)]}) + "\n"
 
 
 FORMATS: dict[str, Format] = {
@@ -149,16 +148,26 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 
 
+def _by_image(found: Sequence[Found]) -> list[list[Found]]:
+    """The objects of each image, which come one after the other."""
+    return [list(objects) for _, objects in groupby(found, lambda each: each.name)]
+
+
+def _cells(found: Found) -> list[Any]:
+    sure = zip(_points(found), found.scores.tolist(), found.visibility.tolist(), strict=True)
+    return [cell for point, *rest in sure for cell in (*(point or ("", "")), *rest)]
+
+
 def _points(found: Found) -> list[list[float] | None]:
     return [point if np.isfinite(point).all() else None for point in found.points.tolist()]
 
 
-def _annotation(number: int, found: Found) -> dict[str, Any]:
+def _annotation(number: int, image: int, found: Found) -> dict[str, Any]:
     (width, height), (x0, y0, x1, y1) = found.size, found.box
     left, top, right, bottom = max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1)
     points = _points(found)
     return {
-        "id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
+        "id": number, "image_id": image, "category_id": 1, "iscrowd": 0,
         "keypoints": [
             value
             for point, hidden in zip(points, found.hidden, strict=True)
@@ -170,7 +179,8 @@ def _annotation(number: int, found: Found) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _task(found: Found, names: Sequence[str], model: str) -> dict[str, Any]:
+def _task(objects: list[Found], names: Sequence[str], model: str) -> dict[str, Any]:
+    found = objects[0]
     width, height = found.size
     result = [
         {
@@ -178,18 +188,20 @@ def _task(found: Found, names: Sequence[str], model: str) -> dict[str, Any]:
             "original_width": width, "original_height": height, "image_rotation": 0,
             "value": {"x": 100 * x / width, "y": 100 * y / height, "width": DOT, "keypointlabels": [name]},
         }
-        for number, (name, x, y, score, _) in enumerate(found.present(names))
+        for number, (name, x, y, score, _) in enumerate(point for each in objects for point in each.present(names))
     ]  # fmt: skip
     image = found.uri if "://" in found.uri else f"/data/local-files/?d={quote(found.name)}"
-    score = round(float(found.scores.mean()), 4)
+    score = round(float(np.mean([each.scores for each in objects])), 4)
     return {"data": {"image": image}, "predictions": [{"model_version": model, "score": score, "result": result}]}
 
 
-def _sample(found: Found, names: Sequence[str]) -> dict[str, Any]:
+def _sample(objects: list[Found], names: Sequence[str]) -> dict[str, Any]:
+    found = objects[0]
     width, height = found.size
     points = [
         {"_cls": "Keypoint", "label": name, "points": [[x / width, y / height]], "confidence": [score]}
-        for name, x, y, score, _ in found.present(names)
+        for each in objects
+        for name, x, y, score, _ in each.present(names)
     ]
     return {
         "filepath": found.uri if "://" in found.uri else os.path.abspath(found.uri),
