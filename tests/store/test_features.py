@@ -86,7 +86,7 @@ def test_zarr_python_reads_what_was_written(
 
 
 def test_values_that_are_no_numbers_survive(tmp_path: Path, spec: StoreSpec, content: Content) -> None:
-    spec = replace(spec, dtype="float16")
+    spec = replace(spec, dtype="float16", codec={"kind": "none"})
     store = FeatureStore.open_or_create(str(tmp_path), spec)
     features, views = content(spec, 0)
     features["r08"][0, 0, 0, 0, 0, 0, :3] = np.nan, np.inf, -0.0
@@ -99,7 +99,7 @@ def test_values_that_are_no_numbers_survive(tmp_path: Path, spec: StoreSpec, con
 def test_an_all_zero_shard_is_on_disk_and_missed_when_it_goes(
     tmp_path: Path, spec: StoreSpec, content: Content
 ) -> None:
-    store = FeatureStore.open_or_create(str(tmp_path), spec)
+    store = FeatureStore.open_or_create(str(tmp_path), replace(spec, codec={"kind": "none"}))
     features, views = content(spec, 0)
     store.write_shard(0, {name: np.zeros_like(maps) for name, maps in features.items()}, views, attempt="1", seconds=0)
     assert store.verify() == []
@@ -178,7 +178,10 @@ def child(root: str, data: Path, attempt: str) -> Iterator[subprocess.Popen[byte
         yield process
 
 
-def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(empty: FeatureStore, write: Write) -> None:
+def test_what_a_killed_writer_left_is_swept_by_the_next_writer_of_that_shard(
+    empty: FeatureStore, codec: dict[str, NDArray[Any]], write: Write
+) -> None:
+    empty.write_codec(codec)
     root = Path(empty.root)
     ours = [root / f"{name}_0123456789abcdef.__lock" for name in ("r08/c.1.0.0.0.0.0.0", "commits/00001.json")]
     theirs = root / "commits/00002.json_0123456789abcdef.__lock"
@@ -256,9 +259,10 @@ def test_a_newer_attempt_replaces_an_older_commit(store: FeatureStore, whole: Pa
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_two_attempts_at_the_same_time(
-    empty: FeatureStore, monkeypatch: pytest.MonkeyPatch, seed: int, write: Write
+    empty: FeatureStore, codec: dict[str, NDArray[Any]], monkeypatch: pytest.MonkeyPatch, seed: int, write: Write
 ) -> None:
     """The other attempt commits after we found nothing committed, and before we write."""
+    empty.write_codec(codec)
     other, sweep = FeatureStore.open(empty.root), arrays.sweep
 
     def interrupt(place: Any, *patterns: str) -> None:
@@ -650,6 +654,19 @@ def test_codec_round_trip(empty: FeatureStore, codec: dict[str, NDArray[Any]]) -
     for name, array in again.read_codec().items():
         np.testing.assert_array_equal(array, codec[name])
         assert array.dtype == codec[name].dtype
+
+
+def test_features_without_their_codec_are_refused(store: FeatureStore) -> None:
+    shutil.rmtree(Path(store.root, "codec"))
+    for use in (store.read_codec, store.scales, store.verify):
+        with pytest.raises(StoreError, match="but not the codec that they were encoded with"):
+            use()
+
+
+def test_a_store_may_be_at_home(tmp_path: Path, spec: StoreSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    FeatureStore.open_or_create("~/mine.zarr", spec)
+    assert (tmp_path / "mine.zarr/zarr.json").is_file()
 
 
 def test_a_codec_is_written_once(store: FeatureStore, whole: Path, codec: dict[str, NDArray[Any]], tree: Tree) -> None:

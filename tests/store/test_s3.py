@@ -24,6 +24,7 @@ from uldscale.runtime.cache import CacheConfig
 from uldscale.store import arrays, places
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
+from uldscale.store.sources import PIECES
 from uldscale.store.spec import StoreSpec
 
 pytest.importorskip("moto.server", reason="no S3 server: install moto[s3], flask and flask-cors")
@@ -353,9 +354,20 @@ def test_what_a_disk_has_spoiled_is_fetched_again(
 ) -> None:
     fill(root, spec)
     wanted = everything(root, cache)
-    for path in Path(cache.folder).glob("*.r*"):
+    for path in Path(cache.folder, PIECES).glob("*.r*"):
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert_equal(everything(root, cache), wanted)
+
+
+def test_what_else_is_in_the_folder_of_a_cache_stays(
+    root: str, fill: Fill, spec: StoreSpec, cache: CacheConfig
+) -> None:
+    fill(root, spec)
+    theirs = Path(cache.folder, "theirs.tar")
+    theirs.parent.mkdir()
+    theirs.write_bytes(bytes(2**20))
+    everything(root, cache.updated(gib=2**-12))
+    assert theirs.stat().st_size == 2**20
 
 
 def test_a_shard_that_was_written_anew_is_not_taken_from_the_cache(

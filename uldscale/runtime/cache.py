@@ -31,7 +31,7 @@ class CacheConfig(Settings):
     """Where a node keeps what it has read from a bucket."""
 
     folder: str
-    """Local folder, best on a fast disk of the node; made when it is not there."""
+    """Local folder, best on a fast disk of the node; made when it is not there. What else is in it stays."""
     gib: float = Field(gt=0)
     """Largest size in GiB; what was used longest ago goes first."""
 
@@ -44,7 +44,10 @@ class CacheConfig(Settings):
 
 
 class Cache:
-    """Any number of processes may have the same one. Raises ConfigError when its folder cannot be written."""
+    """Any number of processes may have the same one; all that is in its folder is its own, to be removed.
+
+    Raises ConfigError when the folder cannot be written.
+    """
 
     def __init__(self, config: CacheConfig) -> None:
         self._folder, self._limit = Path(config.folder).expanduser(), int(config.gib * 2**30)

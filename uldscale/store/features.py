@@ -90,9 +90,12 @@ class FeatureStore:
                 )
 
     def read_codec(self) -> dict[str, NDArray[Any]]:
-        """The arrays of the codec; empty when none was written. Raises StoreError when they are damaged."""
+        """The arrays of the codec; empty when none was written. Raises StoreError when they are damaged, or gone from encoded features."""
         with places.speaking_of(self.root, _ANEW):
-            return bundle.read(self._place / "codec/")
+            codec = bundle.read(self._place / "codec/")
+        if not codec and self.spec.codec.get("kind", "none") != "none":
+            self._require_no_shards()
+        return codec
 
     def scales(self) -> dict[str, NDArray[np.float32]]:
         """Value of one step of the stored codes, (L, C) by resolution; ones where there is no codec."""

@@ -86,7 +86,7 @@ def _location(root: str) -> str | dict[str, Any]:
     """Where a root is, in TensorStore's words."""
     scheme, separator, rest = root.rstrip("/").partition("://")
     if not separator:
-        return {"driver": "file", "path": os.path.abspath(root) + "/"}
+        return {"driver": "file", "path": os.path.abspath(os.path.expanduser(root)) + "/"}
     if scheme != "s3":
         return f"{scheme}://{rest}/"
     bucket, _, path = rest.partition("/")
@@ -112,7 +112,7 @@ def _first_set(*variables: str) -> str | None:
 
 
 def _no_space(root: str, needed: int) -> str:
-    folder = os.path.abspath(root.removeprefix("file://"))
+    folder = os.path.abspath(os.path.expanduser(root.removeprefix("file://")))
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free

@@ -32,6 +32,9 @@ _TASK_BYTES = 2**20
 _FETCH_BYTES = 16 * 2**20
 """What a thread fetches of a bucket at a time."""
 
+PIECES = "uldscale-pieces"
+"""Folder of a cache's own, in one where other things may be."""
+
 Integers = NDArray[np.int64]
 
 Maps = dict[str, NDArray[Any]]
@@ -62,7 +65,8 @@ def open_source(root: str, spec: StoreSpec, cache: CacheConfig | None) -> Source
         return Threads(Files(folder, spec).fill, _TASK_BYTES * spec.num_views // spec.row_bytes)
     if cache is None:
         return Bucket(arrays)
-    cached = CachedBucket(arrays, Records(root, place), Cache(cache), spec)
+    own = cache.updated(folder=f"{cache.folder}/{PIECES}")
+    cached = CachedBucket(arrays, Records(root, place), Cache(own), spec)
     return Threads(cached.fill, _FETCH_BYTES * spec.num_views // spec.row_bytes)
 
 
