@@ -33,7 +33,8 @@ from uldscale.diffusion.backbone import Backbone, BackboneConfig
 from uldscale.diffusion.extractor import FeatureConfig
 from uldscale.models.views import ViewConfig
 from uldscale.runtime.actors import IN_FLIGHT
-from uldscale.stages.plan import GPUS
+from uldscale.runtime.machine import Machine
+from uldscale.stages.devices import GPUS, named
 from uldscale.stages.shard_worker import ExtractConfig, ShardWorker
 from uldscale.store.spec import StoreConfig
 
@@ -141,10 +142,10 @@ def peak(name: str) -> float:
     return GPUS[name].bfloat16 * 1e12
 
 
-def known_gpu() -> str:
-    """The entry of the plan's table that is a word of the device's name, such as NVIDIA A100-SXM4-80GB."""
-    words = torch.cuda.get_device_name().lower().replace("-", " ").split() if torch.cuda.is_available() else []
-    return next((name for name in GPUS if name in words), "")
+def known_gpu() -> str | None:
+    """The entry of the plan's table for the card of this machine."""
+    cards = Machine.here().gpus
+    return named(cards[0]) if cards else None
 
 
 def main() -> None:
@@ -157,7 +158,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=32)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--no-compile", action="store_true")
-    options.add_argument("--gpu", choices=sorted(GPUS), default=known_gpu() or None, help="for its peak")
+    options.add_argument("--gpu", choices=sorted(GPUS), default=known_gpu(), help="for its peak")
     given = options.parse_args()
     if not torch.cuda.is_available():
         options.error("this machine has no GPU that torch can use")

@@ -1,5 +1,7 @@
 """Every command in the documents can be given: its verb and options are there, its job has these settings, its file exists."""
 
+import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -62,3 +64,14 @@ def require(words: list[str]) -> None:
     job = context.params.get("job")
     if job and (ROOT / job).is_file() and not Path(job).stem.endswith("-ldm"):
         load_job(str(ROOT / job), list(context.params.get("overrides") or []))
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_what_a_benchmark_imports_of_the_package_is_there(script: Path) -> None:
+    """Some of them run on a GPU only, where nobody looks every day."""
+    tree = ast.parse(script.read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    for node in (node for node in imports if str(node.module).split(".")[0] == "uldscale"):
+        for name in node.names:
+            found = getattr(importlib.import_module(str(node.module)), name.name, None)
+            assert found is not None or importlib.import_module(f"{node.module}.{name.name}")
