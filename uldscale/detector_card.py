@@ -96,7 +96,7 @@ def _results(dataset: Mapping[str, Any] | None, measures: Mapping[str, Any] | No
         "",
         f"On data set `{dataset['name']}`, {images}. Of the landmarks that were sought, {rate} were found.",
     ]
-    if "consistency_px" in measures:
+    if measures.get("consistency_px") is not None:
         lines.append(
             f"Consistency, between an image and a moved view of it: {measures['consistency_px']:.2f} px of 128."
         )

@@ -72,3 +72,8 @@ def test_a_homography_is_divided_out():
     matrix = np.array([[2.0, 0, 0], [0, 2.0, 0], [0, 0, 4.0]])
     result = consistency(np.array([[[0.4, 0.8]]]), np.array([[[0.2, 0.4]]]), matrix[None], size=10)
     assert result.error_px == pytest.approx(0)
+
+
+def test_without_an_image_nothing_was_compared():
+    result = consistency(np.zeros((0, 3, 2)), np.zeros((0, 3, 2)), np.zeros((0, 3, 3)), size=128)
+    assert (result.error_px, result.skip_rate) == (None, 1)

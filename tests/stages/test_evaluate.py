@@ -7,14 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from uldscale import files
+from uldscale import files, probes
 from uldscale.data.index import DataConfig, ImageIndex
+from uldscale.detector_card import write_card
 from uldscale.errors import ConfigError
 from uldscale.job import Job
 from uldscale.pipeline import Pipeline
 from uldscale.predictions import Predictions
+from uldscale.probes import Probe
 from uldscale.stages.evaluate import evaluate
-from uldscale.stages.locate import PREDICTIONS
+from uldscale.stages.locate import PREDICTIONS, PROBE
 from uldscale.stages.truth import Truth
 
 DATA = {"kind": "faces3d", "train": 12, "test": 6, "size": 64}
@@ -81,3 +83,19 @@ def test_yaw_that_test_images_lack_comes_from_their_points(
     assert result["dataset"]["estimated_yaws"] == 6
     assert sum(part["count"] for part in result["methods"]["other"]["nme_by_yaw"]["bins"]) == 6
     assert result_of(index, tmp_path / "known")["dataset"]["estimated_yaws"] == 0
+
+
+def test_a_method_that_finds_nothing_is_measured_and_warned_of(index: ImageIndex, tmp_path: Path) -> None:
+    pipeline = Pipeline(Job.model_validate({"name": "x", "output": str(tmp_path), "data": DATA}))
+    index.write(pipeline.run.index)
+    ids, rows = [index.row(row).id for row in range(len(index))], probes.sample(index)
+    place, nothing = pipeline.run.method("d_uld_pp"), np.full((len(ids), 4, 2), np.nan, np.float32)
+    Predictions(ids, nothing, np.zeros(len(ids), np.int64)).write(files.join(place, PREDICTIONS))
+    moves = np.tile(np.eye(3, dtype=np.float32), (len(rows), 1, 1))
+    descriptors = np.full((len(rows), 4, 8), np.nan, np.float16)
+    Probe(rows, nothing[rows], moves, descriptors).write(files.join(place, PROBE))
+    result = evaluate(pipeline.job.evaluate, index, pipeline.run, "x")
+    assert result["methods"]["d_uld_pp"]["detection_rate"] == 0
+    assert result["methods"]["d_uld_pp"]["consistency_px"] is None
+    assert any("no landmark was found" in warning["seen"] for warning in result["warnings"])
+    write_card(pipeline.run.model, result, "d_uld_pp")

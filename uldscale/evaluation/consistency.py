@@ -38,7 +38,7 @@ def consistency(
     return Consistency(
         error_px=float(np.mean(measured)) if measured else None,
         per_landmark_px=tuple(errors),
-        skip_rate=float(1 - comparable.mean()),
+        skip_rate=float(1 - comparable.mean()) if comparable.size else 1.0,
     )
 
 

@@ -136,7 +136,8 @@ def _against(ours: Errors, theirs: Errors, seed: int) -> dict[str, Any]:
 
 def _record(method: str, measures: dict[str, Any]) -> None:
     telemetry.record("uldscale_detection_ratio", measures["detection_rate"], method=method)
-    if "consistency_px" in measures:
+    # None where no landmark is found twice.
+    if measures.get("consistency_px") is not None:
         telemetry.record("uldscale_consistency_pixels", measures["consistency_px"], method=method)
     for protocol, errors in measures.get("nme", {}).items():
         for direction in ("forward", "backward"):
