@@ -37,6 +37,7 @@ class Ablation:
 
     def run_all(self) -> dict[str, Any]:
         """Do what is missing of all runs; writes and returns the table."""
+        self._shared.require_possible()
         self._shared.extract()
         results = [self._run(seed).run_all() for seed in range(self._seeds)]
         table = {

@@ -50,6 +50,7 @@ class Sweep:
         trains = {pair: self._train(*pair) for pair in product(self._landmarks, self._poses)}
         if not annotated:
             screen().say(ADVICE)
+        self._shared.require_possible()
         self._shared.extract()
         results = {pair: self._run(*pair, train).run_all() for pair, train in trains.items()}
         methods = {_name(*pair): result["methods"][Stage.D_ULD_PP] for pair, result in results.items()}
@@ -66,7 +67,9 @@ class Sweep:
 
     def _train(self, landmarks: int, poses: int) -> TrainConfig:
         """The settings for K landmarks and Q poses."""
-        train = self._shared.job.train.model_dump() | {"full_vae": None, "mallis_d": None, "control": None}
+        train = self._shared.job.train.model_dump() | {"mallis_d": None, "control": None}
+        if not train["two_steps"]:  # Else it is the first step of D-ULD++.
+            train["full_vae"] = None
         clusters = train["clusters"] | {"landmarks": landmarks, "poses": poses}
         return validate(TrainConfig, train | {"clusters": clusters}, _name(landmarks, poses))
 

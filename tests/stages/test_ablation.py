@@ -4,10 +4,13 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from uldscale import files
 from uldscale.ablation import Ablation, print_table, spread
+from uldscale.errors import DataError
 from uldscale.job import Job
 from uldscale.stages.evaluate import METHODS
 
@@ -65,6 +68,26 @@ def test_a_second_seed(settings: dict[str, Any]) -> None:
         assert first != second
     assert [path.name for path in sorted(root.glob("**/store.zarr"))] == ["store.zarr"]
     assert files.read_json(str(root / "ablation.json")) == table
+
+
+def test_images_that_come_between_two_seeds(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The store has the rows of the index, and all seeds stay with both."""
+    pictures = np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), np.uint8)
+    for number, pixels in enumerate(pictures[:16]):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    settings["data"] = {"kind": "folder", "train": str(tmp_path), "size": 64}
+    job = Job.model_validate({**settings, "output": str(tmp_path / "runs")})
+    Ablation(job, 1).run_all()
+    Image.fromarray(pictures[16]).save(tmp_path / "new.png")
+    assert Ablation(job, 2).run_all()["dataset"]["train_images"] == 16
+
+
+def test_what_cannot_be_trained_is_told_before_anything_is_computed(settings: dict[str, Any]) -> None:
+    settings["train"]["batch"] = 50
+    job = Job.model_validate(settings)
+    with pytest.raises(DataError, match="16 usable training images"):
+        Ablation(job, 2).run_all()
+    assert not Path(job.root, "store.zarr").exists()
 
 
 def times_of_methods(root: Path) -> dict[Path, int]:

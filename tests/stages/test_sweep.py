@@ -57,6 +57,11 @@ def test_without_annotated_points_consistency_is_compared(
     assert Path(sweep.path).read_bytes().startswith(b"\x89PNG")
 
 
+def test_two_steps_keep_the_first_one(settings: dict[str, Any]) -> None:
+    settings["train"] |= {"two_steps": True, "full_vae": {"steps": 2, "learning_rate": 1e-3, "relabel_every": 2}}
+    assert Sweep(Job.model_validate(settings), [3], [2])._train(3, 2).full_vae is not None
+
+
 def test_numbers_that_cannot_be_are_told_before_anything_is_computed(settings: dict[str, Any]) -> None:
     job = Job.model_validate(settings)
     with pytest.raises(ConfigError, match=r"k400-q2: .*landmarks=400 is more than the 64 keypoints"):
