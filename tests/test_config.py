@@ -6,7 +6,7 @@ from typing import Literal, Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from uldscale.config import Settings, load
+from uldscale.config import Settings, load, read_yaml
 from uldscale.errors import ConfigError
 
 
@@ -119,3 +119,9 @@ def test_settings_are_frozen_and_updated_whole() -> None:
     assert Inner().updated(steps=2) == Inner(steps=2)
     with pytest.raises(ValidationError):
         Inner().updated(steps=0)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes("name: Gesichter für mich".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not valid YAML: 'utf-8' codec"):
+        read_yaml(str(tmp_path / "job.yaml"))

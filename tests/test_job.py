@@ -26,3 +26,14 @@ def test_a_setting_that_came_later_had_its_default() -> None:
     del written["train"]["overlap"], written["train"]["losses"]["negatives"]
     assert identity_of(written) == job.identity()
     assert identity_of({**written, "gone": 1}) == {**written, "gone": 1}
+
+
+def test_a_run_may_be_moved_with_its_store() -> None:
+    job = Job.model_validate(SETTINGS)
+    assert job.updated(extract={"store": {"root": "elsewhere"}}).identity() == job.identity()
+
+
+@pytest.mark.parametrize("batch", [None, "many"])
+def test_a_batch_of_a_worker_is_a_number(batch: object) -> None:
+    with pytest.raises(ValueError, match="train.batch_per_worker must be a whole number, got"):
+        Job.model_validate({**SETTINGS, "train": {"batch_per_worker": batch}})

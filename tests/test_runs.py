@@ -15,6 +15,7 @@ import pytest
 
 from uldscale import files
 from uldscale.errors import ConfigError
+from uldscale.locks import locked
 from uldscale.runs import RunFolder
 
 SETTINGS: dict[str, Any] = {
@@ -252,3 +253,22 @@ def test_names_of_landmarks_outlive_publishing(run: RunFolder) -> None:
     files.write_json(files.join(run.model, "config.json"), {"names": ["nose", "chin"], "border": 0.2})
     run.publish("d_uld_pp")
     assert files.read_json(files.join(run.model, "config.json")) == {"names": ["nose", "chin"], "border": 0.1}
+
+
+def test_a_run_that_has_nothing_yet_but_a_process_at_it_is_not_another_ones(run: RunFolder) -> None:
+    run.write_config(SETTINGS)
+    changed = {**SETTINGS, "data": {"train": "other"}}
+    with locked(run.root), pytest.raises(ConfigError, match="holds a run with other settings"):
+        RunFolder.create(run.root, changed, identity)
+    assert run.read_config() == SETTINGS
+    RunFolder.create(run.root, changed, identity)
+
+
+def test_an_installation_without_a_name_is_left_out(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an interrupted one leaves it behind."""
+    (tmp_path / "x-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run.write_environment()
+    assert None not in files.read_json(run.environment)["packages"]

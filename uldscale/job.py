@@ -40,6 +40,8 @@ class Job(Settings):
             return settings
         if "batch" in train:
             raise ValueError("train.batch and train.batch_per_worker say the same thing; give one of them")
+        if not isinstance(train["batch_per_worker"], int):
+            raise ValueError(f"train.batch_per_worker must be a whole number, got {train['batch_per_worker']!r}")
         workers = RuntimeConfig.model_validate(settings.get("runtime", {})).train.count
         others = {name: value for name, value in train.items() if name != "batch_per_worker"}
         return {**settings, "train": {**others, "batch": train["batch_per_worker"] * workers}}
@@ -50,8 +52,14 @@ class Job(Settings):
         return f"{os.path.expanduser(self.output).rstrip('/')}/{self.name}"
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what is computed; a run folder belongs to one identity."""
-        return self.model_dump(mode="json", include={"data", "extract", "zero_shot", "train"}, exclude={"train": _FREE})
+        """The settings that decide what is computed; a run folder belongs to one identity. The store itself says whether it is the right
+        one, wherever it is.
+        """
+        return self.model_dump(
+            mode="json",
+            include={"data", "extract", "zero_shot", "train"},
+            exclude={"train": _FREE, "extract": {"store": {"root"}}},
+        )
 
 
 def identity_of(settings: dict[str, Any]) -> dict[str, Any]:

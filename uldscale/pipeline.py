@@ -9,7 +9,7 @@ from uldscale import files
 from uldscale.config import Settings
 from uldscale.data.index import ImageIndex
 from uldscale.detector_card import write_card
-from uldscale.errors import DataError
+from uldscale.errors import DataError, StoreError
 from uldscale.job import Job, identity_of
 from uldscale.locks import EVALUATION, locked
 from uldscale.runs import RunFolder
@@ -110,7 +110,7 @@ class Pipeline:
 
     def run_all(self) -> dict[str, Any]:
         """The whole story; returns the result."""
-        self._require_possible()
+        self.require_possible()
         self.extract()
         self.train()
         result = self.evaluate()
@@ -118,7 +118,7 @@ class Pipeline:
         telemetry.linger()
         return result
 
-    def _require_possible(self) -> None:
+    def require_possible(self) -> None:
         """What would end the run after hours is told before them, and what makes it of less use."""
         require_features(self.job.extract.features, self.job.data.size)
         job, index = self.job, self._present()
@@ -128,7 +128,7 @@ class Pipeline:
             require_trainable(job.train, images, views, job.runtime)
         except DataError:
             # The same command shall see images that were added.
-            if not self.run.has_work:
+            if not self._has_work:
                 files.remove(self.run.index)
             raise
         zero_shot = job.zero_shot
@@ -143,7 +143,7 @@ class Pipeline:
         """The index, made anew when images have changed before anything was computed; afterwards a run keeps to those that it has."""
         known = read_index(self.job.data, self.run.index)
         changes = since_indexed(self.job.data, known, self.run.index) if known else []
-        if changes and not self.run.has_work:
+        if changes and not self._has_work:
             screen().say(f"{'; '.join(changes)}: indexing again")
             files.remove(self.run.index)
         elif changes:
@@ -153,8 +153,18 @@ class Pipeline:
             )
         return self.index()
 
+    @property
+    def _has_work(self) -> bool:
+        """Whether anything but the index was computed, here or in a store elsewhere, whose rows are those of the index."""
+        return self.run.has_work or files.exists(files.join(store_root(self.job.extract, self.run), "zarr.json"))
+
     def store(self) -> FeatureStore:
-        """The complete feature store of this run."""
+        """The complete feature store of this run. Raises StoreError for one of other images."""
         store = FeatureStore.open(store_root(self.job.extract, self.run), self.job.runtime.cache)
+        index = read_index(self.job.data, self.run.index)
+        if index is not None and store.spec.index != index.fingerprint():
+            raise StoreError(
+                f"{store.root} holds features of other images than {self.run.index}; set extract.store.root to the store of this run"
+            )
         store.require_complete()
         return store

@@ -24,6 +24,7 @@ import yaml
 
 from uldscale import files
 from uldscale.errors import ConfigError
+from uldscale.locks import at_work
 
 Identity = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -39,8 +40,8 @@ class RunFolder:
         """The folder of a run, new or one that goes on.
 
         settings: the resolved job; identity: gives those of a job's settings that decide what is computed. A part that the run was
-        without (null) may come in later. Raises ConfigError when features or methods of another identity are there, or the folder is
-        no folder.
+        without (null) may come in later. Raises ConfigError when features or methods of another identity are there, or a process that
+        makes them, or the folder is no folder.
         """
         run = cls(root)
         if "://" in root or (os.path.exists(root) and not os.path.isdir(root)):
@@ -49,7 +50,8 @@ class RunFolder:
             )
         if os.path.exists(run.config):
             changed = list(_differences(identity(run.read_config()), identity(settings)))
-            if changed and run.has_work:
+            # Before it has work, another process may be at it.
+            if changed and (run.has_work or at_work(root)):
                 raise ConfigError(
                     f"{root} holds a run with other settings: {'; '.join(changed)}; set another `name`, or remove it"
                 )
@@ -155,7 +157,9 @@ class RunFolder:
 
     def write_environment(self, **more: Any) -> None:
         """Write versions of Python and of all installed packages, platform, number of CPUs and what else is known."""
-        packages = {package.metadata["Name"]: package.version for package in metadata.distributions()}
+        # An installation that was interrupted leaves folders without a name.
+        named = [package for package in metadata.distributions() if package.metadata["Name"]]
+        packages = {package.metadata["Name"]: package.version for package in named}
         environment = {
             "python": platform.python_version(),
             "platform": platform.platform(),

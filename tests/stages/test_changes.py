@@ -1,5 +1,6 @@
 """Images that came, went or changed since a run was indexed, and copies."""
 
+import json
 import os
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def picture(path: Path, seed: int) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
 
 
-def indexed(folder: Path, **more: str) -> tuple[DataConfig, ImageIndex, str]:
+def indexed(folder: Path, **more: object) -> tuple[DataConfig, ImageIndex, str]:
     config = DataConfig.model_validate({"kind": "folder", "train": str(folder / "train"), **more})
     index, path = ImageIndex.build(config), str(folder / "index.parquet")
     index.write(path)
@@ -66,3 +67,16 @@ def test_images_in_both_splits(tmp_path: Path) -> None:
     require_different(index)
     (said,) = copies(index)
     assert said.startswith("1 of 3 test images are training images, too")
+
+
+def test_several_objects_of_an_image_are_no_change(tmp_path: Path) -> None:
+    for seed in range(2):
+        picture(tmp_path / f"train/{seed}.png", seed)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({str(seed): [[0, 0, 20, 20], [10, 10, 40, 40]] for seed in range(2)}))
+    roi = {"provider": "file", "file": str(boxes), "objects": "all"}
+    config, index, path = indexed(tmp_path, roi=roi)
+    assert len(index) == 4
+    assert since_indexed(config, index, path) == []
+    (tmp_path / "train/1.png").unlink()
+    assert since_indexed(config, index, path) == ["1 images are gone since this run was indexed, such as 1"]

@@ -24,6 +24,8 @@ def since_indexed(config: DataConfig, index: ImageIndex, path: str) -> list[str]
     except DataError as problem:
         return [f"the images cannot be listed any more: {problem}"]
     before = set(index.table["id"].to_pylist())
+    if config.roi.objects == "all":
+        before -= {id for id in before - set(now) if id.rpartition("#")[0] in before}
     written = os.path.getmtime(path)
     found = {
         "new": sorted(set(now) - before),
