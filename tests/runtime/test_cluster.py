@@ -14,7 +14,7 @@ import torch
 from ray import cloudpickle
 
 from uldscale.errors import ConfigError, IncompleteError
-from uldscale.runtime.cluster import connect
+from uldscale.runtime.cluster import ask, connect
 from uldscale.runtime.ranks import barrier, gather, rank, world_size
 from uldscale.runtime.roles import Role, RuntimeConfig, Workers
 
@@ -25,6 +25,14 @@ def test_connect_twice_is_one_ray(runtime: RuntimeConfig) -> None:
     before = ray.get_runtime_context().get_node_id()
     connect(runtime)
     assert ray.get_runtime_context().get_node_id() == before
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"), [("http://127.0.0.1:8265", "that is a dashboard"), ("10.0.0.5", "it has no port")]
+)
+def test_an_address_that_is_none_of_a_head_is_one_line(address: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no Ray cluster answers at RAY_ADDRESS='{address}' \({reason}"):
+        ask(address)
 
 
 def test_two_cores_hold_all_that_a_run_starts_at_once(runtime: RuntimeConfig) -> None:
@@ -72,7 +80,7 @@ def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPa
 GPU_THAT_TORCH_CANNOT_USE = """
 import os, ray
 from ray import cloudpickle
-from uldscale.runtime.cluster import connect, device
+from uldscale.runtime.cluster import ask, connect, device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.roles import RuntimeConfig, Team
 

@@ -9,6 +9,7 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
+from uldscale.errors import ConfigError
 from uldscale.runtime import telemetry
 from uldscale.runtime.roles import Role, RuntimeConfig
 from uldscale.runtime.telemetry import METRICS, record, serve, use_run
@@ -51,6 +52,17 @@ def test_names_and_labels_are_prometheus_own() -> None:
         assert name.endswith("_total") == (metric.kind == "counter")
         assert metric.help.endswith(".")
         assert "run" not in metric.labels
+
+
+def test_a_port_that_is_taken_is_one_line(port: int) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"metrics cannot be offered at 127.0.0.1:{port}: .*; set runtime.metrics_port"
+    ):
+        serve(port, "127.0.0.1")
+
+
+def test_no_address_is_all_of_them() -> None:
+    assert scrape(serve(0, "")) is not None
 
 
 def test_the_driver_serves_what_it_recorded(port: int) -> None:

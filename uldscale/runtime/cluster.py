@@ -97,7 +97,7 @@ def _telling(address: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise _refused(address, "has no token") from error
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_first_line(error)}); give the address of a running one, or unset it "
             "to run on this machine"
@@ -106,8 +106,12 @@ def _telling(address: str) -> Iterator[None]:
 
 def _ask_head(address: str) -> None:
     """Ray's own first call goes on for minutes, whatever the head says, or does not say."""
-    if ":" not in address or "://" in address:
+    if address.startswith(("http://", "https://")):
+        raise ConnectionError("that is a dashboard; wanted the address of a head, such as 10.0.0.5:6379, or auto")
+    if address in ("auto", "local") or "://" in address:
         return
+    if ":" not in address:
+        raise ConnectionError("it has no port; wanted one such as 10.0.0.5:6379")
     head: Any = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(init_grpc_channel(address))  # type: ignore[no-untyped-call]
     question = gcs_service_pb2.CheckAliveRequest()  # type: ignore[attr-defined]
     try:

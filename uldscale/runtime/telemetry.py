@@ -19,12 +19,15 @@ import prometheus_client
 import ray
 import ray.util.metrics
 
+from uldscale.errors import ConfigError
 from uldscale.runtime.metrics import METRICS, Metric
 
 HEARTBEAT_SECONDS = 1.0
 """Ray's agent shows a gauge only while it is set again between two of its reports, by default ten seconds apart."""
 LINGER_SECONDS = 30.0
 """Ray's agent reports every ten seconds, and Prometheus fetches every fifteen or so."""
+ALL = "0.0.0.0"
+"""All addresses of this machine."""
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of all histograms, in seconds."""
 
@@ -82,8 +85,16 @@ def timing(name: str, **labels: str) -> Iterator[None]:
 
 @cache
 def serve(port: int, host: str) -> int:
-    """Offer this process' series on a port (0: any free one) of an address for as long as it lives; returns the port."""
-    server, _ = prometheus_client.start_http_server(port, host, registry=REGISTRY)
+    """Offer this process' series on a port (0: any free one) of an address ("": all) for as long as it lives; returns the port.
+
+    Raises ConfigError where that cannot be.
+    """
+    try:
+        server, _ = prometheus_client.start_http_server(port, host or ALL, registry=REGISTRY)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics cannot be offered at {host}:{port}: {error}; set runtime.metrics_port and metrics_host to others"
+        ) from error
     return int(server.server_port)
 
 
