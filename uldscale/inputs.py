@@ -59,7 +59,9 @@ def in_parts(images: Sequence[Image], size: int) -> Iterator[tuple[slice, list[P
 
 def _as_array(image: NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
     """(H, W) or (H, W, C)"""
-    array = image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) and image.ndim == 3 else np.asarray(image)
+    if isinstance(image, Tensor):
+        image = (image.permute(1, 2, 0) if image.ndim == 3 else image).cpu().numpy()
+    array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise DataError(
             f"an image is {array.dtype} {tuple(image.shape)}; wanted uint8 grey, RGB or RGBA: arrays (H, W) or (H, W, C), tensors (C, H, W)"

@@ -23,7 +23,7 @@ from uldscale.predictions import Predictions
 from uldscale.probes import Probe, sample
 from uldscale.stages.evaluate import evaluate
 from uldscale.stages.locate import PREDICTIONS, PROBE
-from uldscale.stages.tiles import ink_on
+from uldscale.stages.tiles import Album, ink_on
 
 FACES = {"kind": "faces3d", "train": 12, "test": 12, "size": 64}
 
@@ -141,6 +141,13 @@ def test_names_of_landmarks_are_those_of_the_model(annotated: Pipeline, tmp_path
     annotated.report()
     files.remove(annotated.run.model)
     assert all(f"Landmark {name}:" in words_of(annotated) for name in names)
+
+
+def test_a_missing_landmark_takes_no_number_from_the_others(faces: ImageIndex) -> None:
+    names, points = ["left eye", "nose tip", "chin"], np.full((3, 2), 0.5)
+    points[0] = np.nan
+    dots = Album(faces, 64, names).tile(0, points).dots
+    assert [(dot.number, dot.name) for dot in dots] == [(1, "nose tip"), (2, "chin")]
 
 
 def test_a_result_of_an_earlier_version_is_measured_again_first(faces: ImageIndex, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Dot:
 
     x: float
     y: float
+    number: int
     name: str
     colour: str
     ink: str
@@ -125,8 +126,10 @@ class Album:
     ) -> Tile:
         hollow = np.zeros(len(points), bool) if hidden is None else hidden
         dots = [
-            Dot(round(100 * float(x), 1), round(100 * float(y), 1), label, to_hex(colour), ink_on(colour), bool(hide))
-            for (x, y), label, colour, hide in zip(points, self.names, self.palette, hollow, strict=True)
+            Dot(round(100 * x, 1), round(100 * y, 1), number, label, to_hex(colour), ink_on(colour), bool(hide))
+            for number, ((x, y), label, colour, hide) in enumerate(
+                zip(points.tolist(), self.names, self.palette, hollow, strict=True)
+            )
             if np.isfinite(x) and np.isfinite(y)
         ]
         alt = f"{name} with {len(dots)} of {len(points)} landmarks"
