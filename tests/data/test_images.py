@@ -1,6 +1,7 @@
 """Decoding: whatever people call an image becomes upright RGB, or a reason why it cannot. Cropping: geometry."""
 
 import contextlib
+import errno
 import io
 import os
 import subprocess
@@ -212,6 +213,30 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             decode(str(tmp_path / name))
     with pytest.raises(BrokenImage, match="cannot be read"):
         decode("nosuchprotocol://bucket/a.jpg")
+
+
+@pytest.mark.parametrize(("code", "asked", "said"), [(errno.ESTALE, 3, "Stale"), (errno.EACCES, 1, "denied")])
+def test_what_is_momentarily_not_to_be_had_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, asked: int, said: str
+) -> None:
+    """A network file system that fails; it is there again at the third question."""
+    content = encoded(Image.fromarray(noise()))
+    tries: list[str] = []
+
+    def read(path: str, most: int) -> bytes:
+        tries.append(path)
+        if len(tries) < 3:
+            raise OSError(code, os.strerror(code))
+        return content
+
+    monkeypatch.setattr(images, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(images.files, "read_bytes", read)
+    if asked == 3:
+        assert np.array_equal(decode("a.png"), noise())
+    else:
+        with pytest.raises(BrokenImage, match=said):
+            decode("a.png")
+    assert len(tries) == asked
 
 
 def test_any_uri(tmp_path: Path) -> None:

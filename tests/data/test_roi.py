@@ -84,8 +84,17 @@ def test_boxes_of_a_file(tmp_path: Path, name: str) -> None:
     find = make_provider(RoiConfig(provider="file", file=str(tmp_path / name)))
     assert find(record("a"), IMAGE) == [(10, 20, 50, 60)]
     assert find(record("sub/b"), IMAGE) == [(1, 2, 3, 4)]
-    with pytest.raises(BrokenImage, match="has no box for this id"):
+    with pytest.raises(BrokenImage, match="has no box for 'c'"):
         find(record("c"), IMAGE)
+
+
+def test_a_box_file_may_say_that_there_is_no_object(tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text('{"a": [], "b": null, "c": [1, 2, 3, 4]}')
+    find = make_provider(RoiConfig(provider="file", file=str(tmp_path / "boxes.json")))
+    assert find(record("c"), IMAGE) == [(1, 2, 3, 4)]
+    for name in "ab":
+        with pytest.raises(BrokenImage, match=f"says that '{name}' has no object"):
+            find(record(name), IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,7 @@ def test_boxes_of_a_file(tmp_path: Path, name: str) -> None:
         ("a.csv", "a,1,2,3,4\na,1,2,3,5", "several boxes for one id, 'a'; wanted one an image, or roi.objects: all"),
         ("a.json", '{"a": [[1, 2, 3, 4], [1, 2, 3, 5]]}', "several boxes for one id"),
         ("a.json", '{"a": [[1, 2, 3, 4], 5]}', "wanted four numbers"),
-        ("a.json", '{"a": []}', "wanted four numbers"),
+        ("a.json", '{"a": ""}', "wanted four numbers"),
     ],
 )
 def test_bad_box_files_are_named(tmp_path: Path, name: str, text: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """Web servers: what has an inside address is asked only where the job names its server."""
 
+import errno
 import http.server
 import threading
 from collections.abc import Iterator
@@ -106,5 +107,6 @@ def test_a_redirect_leads_to_no_inside_server(
 def test_what_a_server_refuses_is_an_error(places: list[str]) -> None:
     with pytest.raises(FileNotFoundError):
         web.read(f"{places[0]}/nothing", places, 100)
-    with pytest.raises(OSError, match="answers 500"):
+    with pytest.raises(OSError, match="answers 500") as caught:
         web.read(f"{places[0]}/error", places, 100)
+    assert caught.value.errno == errno.EAGAIN

@@ -150,6 +150,19 @@ def test_a_split_without_an_image_is_told_at_the_end(config: DataConfig, tmp_pat
         path.write_text("no image")
     with pytest.raises(DataError, match="data.train: none of 40 images can be used"):
         build_index(config, str(tmp_path / "run" / "index.parquet"), ALONE)
+    Image.new("RGB", (20, 20)).save(tmp_path / "faces/00.png")
+    index = build_index(config, str(tmp_path / "run" / "index.parquet"), ALONE)
+    assert [index.row(row).id for row in index.rows("train")] == ["00"]
+
+
+def test_parts_of_other_boxes_are_not_taken(config: DataConfig, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.json"
+    boxed = DataConfig.model_validate({**config.model_dump(), "roi": {"provider": "file", "file": str(boxes)}})
+    parts = []
+    for text in ('{"00": [0, 0, 9, 9]}', '{"00": [0, 0, 8, 8]}'):
+        boxes.write_text(text)
+        parts.append(chunks(list_records(boxed), boxed, "")[0].part)
+    assert len(set(parts)) == 2
 
 
 def test_what_an_error_says_of_a_chunk_is_short(config: DataConfig) -> None:

@@ -69,6 +69,19 @@ def test_images_in_both_splits(tmp_path: Path) -> None:
     assert said.startswith("1 of 3 test images are training images, too")
 
 
+def test_files_that_list_images_or_hold_boxes(tmp_path: Path) -> None:
+    picture(tmp_path / "train/0.png", 0)
+    boxes, listed = tmp_path / "boxes.json", tmp_path / "images.txt"
+    boxes.write_text('{"train/0": [0, 0, 20, 20]}')
+    listed.write_text("train/0.png")
+    known = indexed(tmp_path, kind="list", train=str(listed), roi={"provider": "file", "file": str(boxes)})
+    assert since_indexed(*known) == []
+    later = os.path.getmtime(known[2]) + 10
+    for path in (boxes, listed):
+        os.utime(path, (later, later))
+    assert since_indexed(*known) == [f"{path} was written since this run was indexed" for path in (listed, boxes)]
+
+
 def test_several_objects_of_an_image_are_no_change(tmp_path: Path) -> None:
     for seed in range(2):
         picture(tmp_path / f"train/{seed}.png", seed)

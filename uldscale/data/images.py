@@ -4,11 +4,13 @@ Laws: decoding is a function of the bytes alone; no file, however broken, raises
 of what is in a file, which may be no image but a secret; the memory of a process has a limit, whatever its threads open.
 """
 
+import errno
 import hashlib
 import io
 import math
 import re
 import threading
+import time
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -33,6 +35,10 @@ GENERATED = "faces3d:"
 MAX_PIXELS = 100_000_000  # 300 MB of RGB; larger ones are scans, panoramas or attacks
 MAX_BYTES = 4 * MAX_PIXELS  # of a file; so many have as many pixels, not compressed at all
 LIGHT_BYTES = 16_000_000  # of a file; from there on one at a time
+PAUSES = (1.0, 4.0)
+"""Seconds before an image that was momentarily not to be had is asked for again."""
+MOMENTARY = {errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
+"""Errors of servers with too much to do and of network file systems."""
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "JPEG2000", "PPM", "AVIF")
 """Those of sources.SUFFIXES that Pillow reads by itself. It knows more, among them one that starts another program."""
 
@@ -81,12 +87,7 @@ def fetched(uri: str, servers: Collection[str] = ()) -> Iterator[bytes]:
 
 def _fetch(uri: str, servers: Collection[str], most: int) -> bytes:
     try:
-        if uri.startswith(("http://", "https://")):
-            from uldscale.data import web  # most runs need no web
-
-            content = web.read(uri, servers, most)
-        else:
-            content = files.read_bytes(uri, most)
+        content = _patiently(uri, servers, most)
     except FileNotFoundError:
         raise BrokenImage("the file is not there") from None
     except (OSError, ImportError, ValueError) as error:
@@ -95,6 +96,26 @@ def _fetch(uri: str, servers: Collection[str], most: int) -> bytes:
     if not content:
         raise BrokenImage("the file is empty")
     return content
+
+
+def _patiently(uri: str, servers: Collection[str], most: int) -> bytes:
+    """What is momentarily not to be had is asked for again: an image that is quarantined stays so for the whole run."""
+    for pause in PAUSES:
+        try:
+            return _read(uri, servers, most)
+        except OSError as error:
+            if error.errno not in MOMENTARY:
+                raise
+            time.sleep(pause)
+    return _read(uri, servers, most)
+
+
+def _read(uri: str, servers: Collection[str], most: int) -> bytes:
+    if uri.startswith(("http://", "https://")):
+        from uldscale.data import web  # most runs need no web
+
+        return web.read(uri, servers, most)
+    return files.read_bytes(uri, most)
 
 
 def decode_bytes(content: bytes) -> Pixels:

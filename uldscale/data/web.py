@@ -4,9 +4,11 @@ Law: nothing connects to any other address, be it in a URI, the answer to a name
 loopback, private and link-local ones, such as 169.254.169.254, where clouds give credentials to whoever asks.
 """
 
+import errno
 import socket
 from collections.abc import Callable, Collection
 from functools import cache
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +26,8 @@ _TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=20, sock_read=60)
 def read(uri: str, servers: Collection[str], most: int) -> bytes:
     """The first `most` bytes at a URI; `servers` are URIs whose servers may be inside.
 
-    Raises FileNotFoundError, and other OSErrors when the server or its address is refused or does not answer.
+    Raises FileNotFoundError, and other OSErrors when the server or its address is refused or does not answer; with EAGAIN where it
+    may answer later.
     """
     filesystem = _filesystem(tuple(sorted(servers)))
     try:
@@ -32,7 +35,8 @@ def read(uri: str, servers: Collection[str], most: int) -> bytes:
     except aiohttp.ClientConnectorError as error:
         raise OSError(str(error.os_error)) from error
     except aiohttp.ClientResponseError as error:
-        raise OSError(f"the server answers {error.status}") from error
+        momentary = error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        raise OSError(errno.EAGAIN if momentary else errno.EACCES, f"the server answers {error.status}") from error
     except aiohttp.ClientError as error:
         raise OSError(f"the server cannot be asked ({type(error).__name__})") from error
 

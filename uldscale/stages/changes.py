@@ -13,7 +13,8 @@ from uldscale.errors import DataError
 
 
 def since_indexed(config: DataConfig, index: ImageIndex, path: str) -> list[str]:
-    """Sentences about images that came, went or were written after the index at `path` was; empty for images in a bucket.
+    """Sentences about images, and files that list them or hold their boxes, that came, went or were written after the index at `path`
+    was; empty for images in a bucket.
 
     Whether a file has changed is told by its time: who reads it again looks at its checksum.
     """
@@ -32,10 +33,13 @@ def since_indexed(config: DataConfig, index: ImageIndex, path: str) -> list[str]
         "gone": sorted(before - set(now)),
         "changed": sorted(id for id, uri in now.items() if id in before and _time(uri) > written),
     }
-    return [
+    said = [
         f"{len(ids):,} images are {what} since this run was indexed, such as {ids[0]}"
         for what, ids in found.items()
         if ids
+    ]
+    return said + [
+        f"{place} was written since this run was indexed" for place in _lists(config) if _time(place) > written
     ]
 
 
@@ -68,6 +72,13 @@ def _content(index: ImageIndex) -> "np.ndarray[tuple[int], np.dtype[np.object_]]
     pairs = np.empty(len(index), object)
     pairs[:] = [(content, tuple(region)) for content, region in zip(*columns, strict=True)]
     return pairs
+
+
+def _lists(config: DataConfig) -> list[str]:
+    """Local files that list images or hold boxes."""
+    named = (config.train, config.test, config.roi.file)
+    places = [os.path.expanduser(place) for place in named if isinstance(place, str)]
+    return [place for place in places if os.path.isfile(place)]
 
 
 def _time(uri: str) -> float:

@@ -15,6 +15,7 @@ from uldscale.data.index import DataConfig, ImageIndex
 from uldscale.data.listing import list_records
 from uldscale.data.renders import Renders
 from uldscale.data.rows import read_table
+from uldscale.errors import DataError
 from uldscale.runtime import telemetry
 from uldscale.runtime.alone import Alone, pool
 from uldscale.runtime.pool import Pool
@@ -51,7 +52,12 @@ def build_index(config: DataConfig, path: str, runtime: RuntimeConfig) -> ImageI
     if index is None:
         work = chunks(list_records(config), config, parts)
         _inspect(work, config, runtime, path)
-        index = ImageIndex.join([read_table(chunk.part) for chunk in work], config)
+        try:
+            index = ImageIndex.join([read_table(chunk.part) for chunk in work], config)
+        except DataError:
+            # The images may be mended before the same command.
+            files.remove(parts)
+            raise
         _write(index, path)
     files.remove(parts)
     return index

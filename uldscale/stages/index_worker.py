@@ -9,7 +9,7 @@ from uldscale.data.inspection import Inspector
 from uldscale.data.listing import DataConfig, Split
 from uldscale.data.renders import Renders
 from uldscale.data.rows import SCHEMA, write_table
-from uldscale.data.sources import Record
+from uldscale.data.sources import Record, read_text
 
 CHUNK = 64
 """Images of an item of work; a kill costs those in work."""
@@ -59,12 +59,20 @@ class IndexWorker:
 def chunks(listed: Listed, config: DataConfig, folder: str) -> list[Chunk]:
     """All records in their order, with the parts in `folder` that take them."""
     starts = range(0, len(listed), CHUNK)
-    return [_chunk(number, tuple(listed[start : start + CHUNK]), config, folder) for number, start in enumerate(starts)]
+    settings = f"{SCHEMA}{config.fingerprint()}".encode() + _boxes(config)
+    return [
+        _chunk(number, tuple(listed[start : start + CHUNK]), settings, folder) for number, start in enumerate(starts)
+    ]
 
 
-def _chunk(number: int, listed: tuple[tuple[Split, Record], ...], config: DataConfig, folder: str) -> Chunk:
+def _boxes(config: DataConfig) -> bytes:
+    """Content of the box file; empty without one."""
+    return read_text(config.roi.file).encode() if config.roi.file else b""
+
+
+def _chunk(number: int, listed: tuple[tuple[Split, Record], ...], settings: bytes, folder: str) -> Chunk:
     # A part is named after all that its rows depend on but the images: one that was made from other records is never taken for it.
-    digest = hashlib.sha256(f"{SCHEMA}{config.fingerprint()}".encode())
+    digest = hashlib.sha256(settings)
     for split, record in listed:
         plain = (split, record.id, record.uri, record.yaw, record.box, record.extent, record.broken)
         digest.update(ascii(plain).encode())

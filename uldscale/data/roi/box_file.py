@@ -13,7 +13,8 @@ Entries = dict[str, list[Any]]
 
 
 def read_boxes(path: str, *, several: bool = False) -> dict[str, list[Box]]:
-    """Boxes by image id of a file: JSON {"id": [x0, y0, x1, y1]}, or a list of such lists; or CSV with rows id,x0,y0,x1,y1.
+    """Boxes by image id of a file: JSON {"id": [x0, y0, x1, y1]}, a list of such lists, or [] or null where there is no object; or CSV with
+    rows id,x0,y0,x1,y1.
 
     Raises DataError that names the entry, also of one with several boxes unless they are wanted.
     """
@@ -27,11 +28,14 @@ def _json_entries(path: str) -> Entries:
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise DataError(f'{path} holds a {type(entries).__name__}; wanted {{"id": [x0, y0, x1, y1], ...}}')
-    return {id: values if _is_nested(values) else [values] for id, values in entries.items()}
+    return {id: _listed(values) for id, values in entries.items()}
 
 
-def _is_nested(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, list) for value in values)
+def _listed(values: Any) -> list[Any]:
+    """One box or several become a list of boxes."""
+    if values is None:
+        return []
+    return values if isinstance(values, list) and all(isinstance(value, list) for value in values) else [values]
 
 
 def _csv_entries(path: str) -> Entries:

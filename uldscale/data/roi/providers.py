@@ -108,7 +108,9 @@ def _file(config: RoiConfig) -> _Find:
 
     def find(record: Record, image: Pixels, turn: Turn) -> list[Box]:
         if record.id not in boxes:
-            raise BrokenImage(f"{config.file} has no box for this id")
+            raise BrokenImage(f"{config.file} has no box for {record.id!r}")
+        if not boxes[record.id]:
+            raise BrokenImage(f"{config.file} says that {record.id!r} has no object")
         return [turn.box(box) for box in boxes[record.id]]
 
     return find

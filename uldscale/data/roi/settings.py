@@ -23,8 +23,9 @@ class RoiConfig(Settings):
     context: float = Field(0.0, ge=0, le=0.4)
     """share of the image on every side that is not the object; only for full, of images cropped with a margin of at most 2."""
     file: str | None = None
-    """JSON {"id": [x0, y0, x1, y1]} or CSV with rows id,x0,y0,x1,y1 in pixels of the upright image; for provider file. With objects: all a
-    list of boxes or several rows for one id."""
+    """JSON {"id": [x0, y0, x1, y1]} or CSV with rows id,x0,y0,x1,y1 in pixels; for provider file. An id is the image's path below its
+    folder, without extension. With objects: all a list of boxes or several rows for one id; [] where there is no object. Images that EXIF
+    turns need data.exif, too."""
     model: str = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
     """for provider detectron2 a config of its model zoo; for text a folder or hub id, as google/owlv2-base-patch16-ensemble or
     IDEA-Research/grounding-dino-tiny."""
