@@ -155,6 +155,11 @@ class TestWrong:
         shutil.rmtree(copy / "scheduler")
         self.refuses(copy, "scheduler cannot be read")
 
+    @pytest.mark.parametrize("kind", ["FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler"])
+    def test_scheduler_without_betas(self, copy: Path, kind: str) -> None:
+        (copy / "scheduler/scheduler_config.json").write_text(json.dumps({"_class_name": kind}))
+        self.refuses(copy, f"scheduler is of {kind} and has no betas; wanted a model of diffusion with a beta_schedule")
+
     def test_pickled_weights(self, copy: Path) -> None:
         (copy / UNET_FILE).rename(copy / "unet/diffusion_pytorch_model.bin")
         self.refuses(copy, "no safetensors, only config.json, diffusion_pytorch_model.bin; pickles are never read")

@@ -75,6 +75,13 @@ def test_noise_and_other_timesteps_are_refused(ldm: Path, settings: dict[str, ob
         Extractor(load(ldm), FeatureConfig(**settings))
 
 
+@pytest.mark.parametrize("codec", [{"kind": "none", "position": "keep"}, {"channels": 1000, "position": "keep"}])
+def test_maps_of_one_side_that_no_array_can_hold(codec: dict[str, object]) -> None:
+    outline = Backbone.outline(BackboneConfig(model="random-cleandift-sd21"))
+    with pytest.raises(ConfigError, match=r"has 640 channels and up_blocks\.1\.upsamplers\.0 1\d+, .* at most 640$"):
+        Extractor(outline, FeatureConfig.model_validate({**CLEAN, "codec": codec})).tap_specs(512)
+
+
 def test_it_is_another_model_than_the_one_with_the_same_weights(ldm: Path) -> None:
     """A store of the one is refused by the other."""
     ours, plain = load(ldm), Backbone.load(BackboneConfig(model=str(ldm)))

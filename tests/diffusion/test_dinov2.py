@@ -146,17 +146,22 @@ def test_what_it_cannot_do(dino: Path, ldm: Path, backbone: Backbone) -> None:
         make(backbone).tap_specs(18)
     with pytest.raises(ConfigError, match="backbone.prompt: 'a face', but .* is DINOv2 and takes none; leave prompt"):
         load(dino, prompt="a face")
-    with pytest.raises(ModelError, match="config.json is not there; wanted config.json and model.safetensors"):
+    with pytest.raises(ConfigError, match="backbone.kind: dinov2, but .* is of kind stable-diffusion; leave kind out"):
         load(ldm, kind="dinov2")
-    with pytest.raises(ModelError, match="unet/config.json is not there; wanted a diffusers folder"):
-        load(dino, kind="stable-diffusion")
+    with pytest.raises(ConfigError, match="backbone.kind: cleandift, but .* is of kind dinov2; leave kind out"):
+        load(dino, kind="cleandift")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"model_type": "clip"}', "holds a model of type 'clip'; wanted dinov2, or unet"), ("{", "cannot be read"), ("[]", "cannot be read"),
-     ('{"model_type": "dinov2", "hidden_size": "wide"}', "config.json cannot be read")],
-)  # fmt: skip
+    [
+        ('{"model_type": "clip"}', "holds a model of type 'clip'; wanted dinov2, or unet"),
+        ('{"model_type": "dinov2_with_registers"}', "holds a model of type 'dinov2_with_registers'; wanted dinov2"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"model_type": "dinov2", "hidden_size": "wide"}', "config.json cannot be read"),
+    ],
+)
 def test_a_folder_of_something_else(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=message) as caught:

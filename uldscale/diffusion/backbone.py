@@ -140,10 +140,13 @@ def _implementation(config: BackboneConfig) -> type[Backbone]:
 
 
 def _kind(config: BackboneConfig) -> Kind:
-    if config.model not in RANDOM:
-        return config.kind or kind_of(locate(config.model, config.revision, weights=False))
-    if config.kind not in (None, kind := RANDOM[config.model].kind):
+    known = RANDOM.get(config.model)
+    kind = known.kind if known else kind_of(locate(config.model, config.revision, weights=False))
+    if config.kind is None or config.kind == kind:
+        return kind
+    # The folder of CleanDIFT looks like that of Stable Diffusion.
+    if known or (config.kind, kind) != ("cleandift", "stable-diffusion"):
         raise ConfigError(
             f"extract.features.backbone.kind: {config.kind}, but {config.model} is of kind {kind}; leave kind out"
         )
-    return kind
+    return config.kind

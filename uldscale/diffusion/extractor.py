@@ -92,7 +92,16 @@ class Extractor:
 
     def tap_specs(self, image_size: int) -> list[Tap]:
         """Name, stored channels and side of every tap for images of `image_size` pixels. Raises ConfigError."""
-        return [tap._replace(channels=self.config.codec.kept(tap.channels)) for tap in self._native(image_size)]
+        stored = [tap._replace(channels=self.config.codec.kept(tap.channels)) for tap in self._native(image_size)]
+        first: dict[int, Tap] = {}
+        for tap in stored:
+            other = first.setdefault(tap.side, tap)
+            if other.channels != tap.channels:
+                raise ConfigError(
+                    f"{tap.name} has {tap.channels} channels and {other.name} {other.channels}, but maps of one side are one array; choose "
+                    f"other extract.features.taps, or extract.features.codec.channels of at most {min(tap.channels, other.channels)}"
+                )
+        return stored
 
     def raw(self, images: Images, ids: Sequence[str]) -> dict[str, Tensor]:
         """Features before the codec: (B, T, Cin, side, side) float32 by tap, on the device.

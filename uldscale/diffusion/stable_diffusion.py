@@ -189,13 +189,21 @@ def _configurations(folder: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def _read_scheduler(folder: str) -> Any:
-    """All schedulers define betas alike, so one class reads them all."""
+    """All schedulers with betas define them alike, so one class reads them all."""
     from diffusers import DDPMScheduler
 
     try:
-        return DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+        settings = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
+        scheduler = DDPMScheduler.from_config(settings)
     except UNREADABLE as error:
         raise ModelError(f"{folder}/scheduler cannot be read: {first_line(error)}") from error
+    # The class would take its own defaults for what is not there.
+    if "beta_schedule" not in settings and settings.get("trained_betas") is None:
+        kind = settings.get("_class_name", "no class")
+        raise ModelError(
+            f"{folder}/scheduler is of {kind} and has no betas; wanted a model of diffusion with a beta_schedule"
+        )
+    return scheduler
 
 
 def _random(config: BackboneConfig) -> _Parts:
