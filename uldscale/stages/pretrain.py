@@ -36,7 +36,7 @@ def pretrain(config: PretrainConfig, job: str) -> str:
 
     Raises ConfigError when the output or its partial folder was made with other settings, DataError without images.
     """
-    output = config.output.rstrip("/")
+    output = os.path.expanduser(config.output).rstrip("/")
     _require_same(config.identity(), output)
     if files.exists(f"{output}/{_SETTINGS}"):
         files.remove(f"{output}.partial")

@@ -1,5 +1,6 @@
 """The images that a diffusion model is trained on, in memory, and their views."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,18 +21,30 @@ def read_images(index: ImageIndex, size: int, path: str) -> Tensor:
     """All usable training images, uint8 (n, size, size, 3), from a file if it is there, else written to it."""
 
     def decode() -> Tensor:
+        rows = index.rows("train")
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+
+        def load(number: int) -> None:
+            images[number] = index.load(int(rows[number]), size)
+
         with ThreadPoolExecutor() as pool:
-            crops = pool.map(lambda row: index.load(int(row), size), index.rows("train"))
-            return torch.from_numpy(np.stack(list(crops)))
+            for _ in pool.map(load, range(len(rows))):
+                pass
+        return torch.from_numpy(images)
 
     return kept(path, decode)
 
 
 def kept(path: str, make: Callable[[], Tensor]) -> Tensor:
-    """A tensor that took long to make, from a file if it is there, else written to it: a resumed run needs it at once."""
+    """A tensor that took long to make, from a file if it is there, else written to it: a resumed run needs it at once.
+
+    Pages of the file come into memory as they are used, so the tensor may be larger than that.
+    """
     if not files.exists(path):
-        files.write_bytes(path, safetensors.torch.save({"tensor": make()}))
-    return safetensors.torch.load(files.read_bytes(path))["tensor"]
+        # No bytes object beside the tensor: images are the most that there is in memory.
+        safetensors.torch.save_file({"tensor": make()}, f"{path}.partial")
+        os.replace(f"{path}.partial", path)
+    return safetensors.torch.load_file(path)["tensor"]
 
 
 def views_of(images: Tensor, config: ViewConfig, *, mirror: bool, seed: int) -> Iterator[tuple[int, Tensor]]:
