@@ -102,14 +102,16 @@ def test_advice(settings: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known"),
+    ("name", "memory", "known"),
     [
-        ("NVIDIA GeForce RTX 4090", "rtx4090"), ("NVIDIA GeForce RTX 4060 Laptop GPU", "laptop"), ("Tesla T4", "t4"),
-        ("NVIDIA A100-SXM4-80GB", "a100"), ("NVIDIA H200", "h200"), ("Radeon", None),
+        ("NVIDIA GeForce RTX 4090", 23.6, "rtx4090"), ("NVIDIA GeForce RTX 4060 Laptop GPU", 8, "laptop"), ("Tesla T4", 14.6, "t4"),
+        ("NVIDIA A100-SXM4-80GB", 79.2, "a100"), ("NVIDIA H200", 139.8, "h200"), ("Radeon", 8, None), ("NVIDIA L40S", 44.4, "l40s"),
+        ("NVIDIA L4", 22.2, "l4"), ("NVIDIA T400", 4, None), ("NVIDIA A10G", 22.2, "a10g"), ("NVIDIA A100-SXM4-40GB", 39.4, None),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", 9.5, None),
     ],
 )  # fmt: skip
-def test_cards_by_their_names(name: str, known: str | None) -> None:
-    assert named(Card(name, 8, True)) == known
+def test_cards_by_their_names(name: str, memory: float, known: str | None) -> None:
+    assert named(Card(name, memory, True)) == known
 
 
 @pytest.mark.parametrize(("dtype", "bf16"), [("float32", True), ("bfloat16", False)])

@@ -1,5 +1,6 @@
 """On what a job can be planned: GPUs by the figures of their data sheets, and the CPU at hand by a measurement."""
 
+import re
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ UTILISATION = 0.4
 CPU_EXTRACTION, CPU_TRAINING = 0.4, 0.2
 """The same of what a CPU multiplies matrices with; the demo has these on two cores, its starts and rounds of labels included."""
 CPU = "cpu"
+WHOLE = 0.85
+"""Share of a card's memory that torch sees at least; of a part of it (MIG), or one with half of it, less."""
 
 Precision = Literal["bfloat16", "float32"]
 
@@ -63,11 +66,12 @@ def gpu_of(name: str) -> Gpu:
 
 
 def named(card: Card) -> str | None:
-    """Name in GPUS of a card of this machine; None for one that is not there."""
-    plain = card.name.lower().replace(" ", "")
-    if "laptop" in plain:
+    """Name in GPUS of a card of this machine; None for one that is not there, or has less memory than the one of that name."""
+    words = re.findall("[a-z0-9]+", card.name.lower().replace("rtx ", "rtx"))
+    if "laptop" in words:
         return "laptop"
-    return next((name for name in GPUS if name in plain), None)
+    known = next((name for name in GPUS if name in words), None)
+    return known if known and card.memory_gib > WHOLE * GPUS[known].memory_gib else None
 
 
 def spent(flops: float, precision: Precision, gpu: str) -> str:
