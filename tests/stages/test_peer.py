@@ -58,6 +58,16 @@ def test_annotated_points_are_found_without_error(pipeline: Pipeline, index: Ima
     )
     assert max(measures["accuracy"]["per_point"][::7]) == 1
     assert "consistency_px" not in measures
+    assert "poses" not in measures
+
+
+def test_poses_of_a_peer_are_judged(pipeline: Pipeline, index: ImageIndex, tmp_path: Path) -> None:
+    told = content(index, lambda row: annotated(index, row))
+    told["poses"] = {
+        index.row(int(row)).id: int((index.yaw(index.rows())[place] or 0) > 0) for place, row in enumerate(index.rows())
+    }
+    measures = pipeline.score(written(tmp_path, told))["methods"]["imm"]
+    assert 0 < measures["poses"]["purity"] <= 1
 
 
 def test_what_is_hidden_is_known_to_be(pipeline: Pipeline, index: ImageIndex, tmp_path: Path) -> None:

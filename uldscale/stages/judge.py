@@ -42,7 +42,7 @@ class Judge:
             "detection_rate": float(nme.detection_rate(points[self.index.judged()]).mean()),
             **self._probed(method, points, poses),
             **(self._measures(points * self.truth.scale, self.truth, errors) if self.truth and errors else {}),
-            **(self._poses(poses) if method in _WITH_POSES else {}),
+            **(self._poses(poses) if method in _WITH_POSES or poses.any() else {}),
             **(self._seen(seen, points * self.truth.scale, self.truth) if self.truth and seen is not None else {}),
         }
         churn = self._churn(method)

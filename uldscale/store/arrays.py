@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ def sweep(place: Any, *patterns: str) -> None:
     """Remove the drafts that killed writers left of local files; `patterns` name the files, ** = any folders."""
     folder = places.local_folder(place)
     if folder is not None:
-        for draft in (draft for pattern in patterns for draft in glob(folder + pattern + _DRAFT, recursive=True)):
+        for draft in (
+            draft for pattern in patterns for draft in glob(escape(folder) + pattern + _DRAFT, recursive=True)
+        ):
             Path(draft).unlink(missing_ok=True)
 
 
