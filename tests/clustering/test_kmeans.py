@@ -75,6 +75,17 @@ def test_collapsed_points_are_no_error(library):
     assert np.isfinite(kmeans.fit(points, 4, seed=0)).all()
 
 
+def test_fewer_distinct_points_than_clusters_end_at_once(library, monkeypatch):
+    """Their means are beside them by rounding."""
+    distinct = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    points, steps, step = np.repeat(distinct, 100, axis=0), [], lloyd.Cloud.step
+    monkeypatch.setattr(lloyd.Cloud, "step", lambda *arguments: (steps.append(0), step(*arguments))[1])
+    centroids = kmeans.fit(points, 10, seed=0, n_init=1)
+    assert len(steps) < 10
+    _, distances = kmeans.assign(points, centroids)
+    assert distances.max() < 1e-5
+
+
 def test_seed_decides_everything(library):
     points = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     runs = [kmeans.fit(points, 9, seed=seed, n_init=1) for seed in (5, 5, 6)]

@@ -19,6 +19,8 @@ from uldscale.clustering.nearest import Scores, farthest, nearest, require_finit
 MAX_ITERATIONS = 100
 GAIN = 1e-5
 """Least share of the inertia that an iteration saves, or it is the last."""
+SAME = 1e-6
+"""Points are the same that are no farther apart than this share of their distance from zero."""
 FIRST_SAMPLE = 8192
 """Points of the first sample, and at least"""
 FIRST_SAMPLE_EACH = 200
@@ -109,9 +111,13 @@ def reseed(
     """
     moved = centroids.copy()
     _, distances = nearest(points, centroids[counts > 0])
-    if not distances.any():
+    # The mean of equal points is beside them by rounding, which would go on for ever.
+    beside = SAME * farthest(points)
+    if distances.max() <= beside:
         return None
     for empty in np.flatnonzero(counts == 0):
+        if distances.max() <= beside:
+            break
         moved[empty] = points[distances.argmax()]
         np.minimum(distances, nearest(points, moved[empty, None])[1], out=distances)
     return moved

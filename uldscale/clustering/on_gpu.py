@@ -39,7 +39,10 @@ def fit(
     model = {"n_clusters": k, "max_iter": MAX_ITERATIONS, "tol": GAIN, "random_state": state, "output_type": "cupy"}
     start = {"init": "scalable-k-means++", "n_init": n_init} if init is None else _from(init)
     centroids, counts = _run(on_device, **model, **start)
-    while (counts == 0).any() and (seeded := reseed(points, centroids, counts)) is not None:
+    for _ in range(k):
+        seeded = reseed(points, centroids, counts) if (counts == 0).any() else None
+        if seeded is None:
+            break
         centroids, counts = _run(on_device, **model, **_from(seeded))
     return centroids
 
