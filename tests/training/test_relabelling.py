@@ -83,6 +83,15 @@ def test_over_segmented_labels_are_exemplars_of_exemplars() -> None:
     np.testing.assert_array_equal(again.clusters.global_centroids, fitted.clusters.global_centroids)
 
 
+def test_a_gate_holds_in_the_first_round_too() -> None:
+    free = fit(scene(), CONFIG, Clustering.SINGLE_STAGE, number=0, seed=0, previous=None)
+    gated = fit(scene(), CONFIG.updated(gate=True), Clustering.SINGLE_STAGE, number=0, seed=0, previous=None)
+    assert gated.gate is not None
+    loose, strict = free(scene()), gated(scene())
+    assert strict.found.sum() < loose.found.sum()
+    assert (strict.distances[strict.found] <= np.broadcast_to(gated.gate, strict.found.shape)[strict.found]).all()
+
+
 @pytest.mark.parametrize("kind", Clustering)
 def test_a_part_of_the_images_is_labelled_as_the_whole(kind: Clustering) -> None:
     """What was fitted on a sample labels each image by itself, also after it was kept and read again."""

@@ -63,7 +63,7 @@ class Labelling:
     ) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.bool_]]:
         """Label, distance to its centroid, and whether it is an exemplar, of each keypoint (n,)."""
         if self.candidates is not None and self.numbers is not None:
-            return _chosen(descriptors, image, self.candidates, self.numbers)
+            return _chosen(descriptors, image, self.candidates, self.numbers, self.gate)
         labels, distances = label(descriptors, pose, self.clusters)
         kept = keep(image, labels, distances, self.gate)
         if self.segments is not None:
@@ -96,11 +96,13 @@ def _chosen(
     image: NDArray[np.int64],
     candidates: NDArray[np.float32],
     numbers: NDArray[np.int64],
+    gate: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.bool_]]:
     labels, distances = kmeans.assign(descriptors, candidates)
-    landmark = np.full(len(candidates), -1, np.int32)
+    landmark, reach = np.full(len(candidates), -1, np.int32), np.full(len(candidates), -np.inf)
     landmark[numbers] = np.arange(len(numbers))
-    return landmark[labels], distances, keep(image, labels, distances) & (landmark[labels] >= 0)
+    reach[numbers] = np.inf if gate is None else gate
+    return landmark[labels], distances, keep(image, labels, distances, reach)
 
 
 def _below(folder: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

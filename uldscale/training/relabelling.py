@@ -68,8 +68,10 @@ def _first(sample: Keypoints, config: ClusterConfig, seed: int) -> Labelling:
         min_distance=config.spacing,
         seed=seed,
     )
-    centroids = candidates[chosen]
-    return Labelling(Clusters(centroids[None], centroids), candidates=candidates, numbers=chosen)
+    centroids, gate = candidates[chosen], None
+    if config.gate:
+        gate = gates(*kmeans.assign(sample.descriptors, candidates), len(candidates))[chosen]
+    return Labelling(Clusters(centroids[None], centroids), gate=gate, candidates=candidates, numbers=chosen)
 
 
 def _in_poses(sample: Keypoints, config: ClusterConfig, seed: int, previous: Clusters | None) -> Labelling:
