@@ -1,5 +1,6 @@
 """What is found on stored views is at rest chunk by chunk: after a break the rest is done, and nothing twice."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_a_break_costs_the_chunks_in_work(tmp_path: Path) -> None:
     assert (poses == 0).all()
     assert len(run(third, tmp_path)[0]) == len(ROWS)
     assert third.seen == []
+
+
+@pytest.mark.parametrize("rows", [ROWS[:20], np.delete(ROWS[:20], 5)])
+def test_parts_of_other_rows_are_not_taken(
+    rows: NDArray[np.int64], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have the same ends, and be as many."""
+    other = np.delete(ROWS[:20], 7)
+    for some in (other, rows):
+        monkeypatch.setattr(sys.modules[__name__], "ROWS", some)
+        points, _ = run(Seeker(), tmp_path)
+        np.testing.assert_array_equal(points[:, 0], some)
 
 
 def test_another_view_is_other_work(tmp_path: Path) -> None:

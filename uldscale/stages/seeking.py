@@ -5,6 +5,7 @@ Law: what is found is at rest in a folder, a file a chunk with one writer each, 
 N' rows that are looked at.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,5 +94,5 @@ def forget(method: str) -> None:
 def _chunks(method: str, folder: str, rows: NDArray[np.int64], view: int, fields: tuple[str, ...]) -> Iterator[Chunk]:
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]
-        part = f"{view}-{'-'.join(fields)}-{some[0]}-{some[-1]}.safetensors"
+        part = f"{view}-{'-'.join(fields)}-{start}-{hashlib.sha256(some.tobytes()).hexdigest()[:16]}.safetensors"
         yield Chunk(method, files.join(folder, part), tuple(some.tolist()), view, fields)

@@ -28,7 +28,7 @@ def keep(
     store: FeatureStore,
     border: float,
 ) -> None:
-    """Write the detector of a stage, from its network and its last round of labels."""
+    """Write the detector of a stage, from its network and its last round of labels; what another one has found there goes."""
     settings = DetectorConfig(
         features=features.updated(backbone=features.backbone.anchored()),
         weight_hash=store.spec.weight_hash,
@@ -39,6 +39,7 @@ def keep(
     )
     labelling = Labelling.from_arrays(labels.labelling)
     detector = LandmarkDetector(settings, network, store.read_codec(), labelling.clusters, _usual(labels, labelling))
+    files.remove(run.method(stage.value))
     detector.save_pretrained(run.method(stage.value))
 
 
