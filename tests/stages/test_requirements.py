@@ -27,9 +27,10 @@ def test_more_landmarks_than_keypoints_are_refused(grid: int, most: int) -> None
         assert "\n" not in str(error.value)
 
 
-def test_more_poses_than_images() -> None:
-    with pytest.raises(DataError, match=r"30 usable training images are fewer than train.clusters.poses = 40"):
-        require_trainable(train(clusters={"poses": 40}), 30, 2, RuntimeConfig())
+def test_fewer_than_two_images_a_pose() -> None:
+    require_trainable(train(clusters={"poses": 15}), 30, 2, RuntimeConfig())
+    with pytest.raises(DataError, match=r"30 usable .* are fewer than two for each of train.clusters.poses = 16"):
+        require_trainable(train(clusters={"poses": 16}), 30, 2, RuntimeConfig())
 
 
 def test_fewer_pixels_than_landmarks() -> None:

@@ -19,7 +19,7 @@ from uldscale.training.schedule import TrainConfig
             ("train", "clusters", "poses"),
             17,
             DataError,
-            "16 usable training images are fewer than train.clusters.poses = 17",
+            "16 usable training images are fewer than two for each of train.clusters.poses = 17",
         ),
         (("extract", "views", "count"), 1, ConfigError, "extract.views.count=1; set it to 2 or more"),
         (("evaluate", "shown"), ["9pt-all"], ConfigError, "68 annotated points have no protocol '9pt-all'"),

@@ -173,6 +173,20 @@ def test_a_detector_that_was_lost_is_made_again(
     assert len(again.run.read_metrics()) == len(whole.run.read_metrics())
 
 
+def test_what_another_detector_has_found_goes_with_it(
+    whole: Training, training_in: Callable[..., Training], tmp_path: Path
+) -> None:
+    """Labels and checkpoints are removed, as a damaged one asks for, and the stage is trained again."""
+    shutil.copytree(whole.run.root, tmp_path / "run")
+    again = training_in(tmp_path / "run")
+    for name in ("predictions.parquet", "probe.safetensors", "parts/0"):
+        files.write_bytes(files.join(again.run.method("d_uld"), name), b"old")
+    files.remove(again.run.checkpoints)
+    files.remove(again.run.labels)
+    again.run_all()
+    assert sorted(files.names(again.run.method("d_uld"))) == sorted(files.names(whole.run.method("d_uld")))
+
+
 def test_rounds(whole: Training) -> None:
     """At the start, every second step and at the end; in the pose proxy at its end."""
     rounds = [event for event in whole.run.read_metrics() if event["event"] == "relabel"]
@@ -208,6 +222,17 @@ def test_a_network_that_is_lost_is_the_users_turn(training_in: Callable[..., Tra
     with pytest.raises(
         UserError, match="stage bootstrap is not a number in step 1; lower train.bootstrap.learning_rate"
     ):
+        training.run_all()
+    assert checkpoints.all_of(training.run.checkpoints) == []
+
+
+def test_a_gradient_that_is_lost_is_told_before_its_step_is_kept(
+    training_in: Callable[..., Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = training_in(tmp_path / "lost")
+    # The losses of a step are computed before it.
+    next(training.network.descriptor.parameters()).register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(UserError, match="diverged: the gradient of stage bootstrap is not a number in step"):
         training.run_all()
     assert checkpoints.all_of(training.run.checkpoints) == []
 

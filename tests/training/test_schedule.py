@@ -61,6 +61,21 @@ def test_one_round_is_fitted_at_a_time() -> None:
         stretches(8)
 
 
+def test_rounds_in_epochs_that_are_too_near_are_one_line() -> None:
+    config = TrainConfig.model_validate(
+        {"batch": 10, "overlap": 40, "d_uld": {"epochs": 3, "learning_rate": 1e-3, "relabel_epochs": 1}}
+    )
+    with pytest.raises(ConfigError, match="^100 training images: .*train.overlap must be less than .*relabel_every=10"):
+        config.in_steps(100)
+
+
+def test_bootstrap_makes_no_labels() -> None:
+    with pytest.raises(ConfigError, match="train.bootstrap makes no labels; leave out its relabel_every"):
+        settings.validate(
+            TrainConfig, {"bootstrap": {"steps": 3, "learning_rate": 1e-3, "relabel_every": 2}}, "job.yaml"
+        )
+
+
 def test_with_two_steps_the_last_stage_begins_where_the_full_vae_ended() -> None:
     stage = {"steps": 3, "learning_rate": 1e-3, "relabel_every": 2}
     config = made(full_vae=stage, d_uld_pp=stage, two_steps=True)

@@ -10,14 +10,18 @@ from uldscale.training.schedule import TrainConfig
 def require_trainable(config: TrainConfig, images: int, views: int, runtime: RuntimeConfig) -> None:
     """What a run of so many training images needs.
 
-    Raises DataError when there are fewer training images than a batch or poses, ConfigError for views, workers or
+    Raises DataError when there are fewer training images than a batch or than two a pose, ConfigError for views, workers or
     memory that don't do.
     """
-    for name, wanted in (("batch", config.batch), ("clusters.poses", config.clusters.poses)):
-        if images < wanted:
-            raise DataError(
-                f"{images} usable training images are fewer than train.{name} = {wanted}; add images or lower it"
-            )
+    if images < config.batch:
+        raise DataError(
+            f"{images} usable training images are fewer than train.batch = {config.batch}; add images or lower it"
+        )
+    if images < 2 * config.clusters.poses:
+        raise DataError(
+            f"{images} usable training images are fewer than two for each of train.clusters.poses = {config.clusters.poses}, whose images "
+            "are compared; add images or lower it"
+        )
     if views < 2:
         raise ConfigError(f"training compares views, got extract.views.count={views}; set it to 2 or more")
     if config.batch < runtime.train.count:

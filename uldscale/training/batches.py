@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uldscale.clustering.two_stage import Clustering
+from uldscale.errors import DataError
 from uldscale.labels import Labels
 from uldscale.store.features import FeatureStore
 from uldscale.store.reader import FeatureReader
@@ -112,7 +113,13 @@ class Batches:
             return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
-            return Balanced(labelled, labels.poses[labelled], self._shard_rows, seed)
+            poses = labels.poses[labelled]
+            if not len(poses) or np.bincount(poses).max() < 2:
+                raise DataError(
+                    f"no pose has two of the {len(poses)} images with labels, which stage {stage} compares; lower train.clusters.poses or "
+                    "add images"
+                )
+            return Balanced(labelled, poses, self._shard_rows, seed)
         return Shuffled(labelled, self._shard_rows, seed)
 
     def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: Labels | None) -> Batch:

@@ -190,16 +190,17 @@ class Training:
     def _log(self, engine: Engine, stage: Stage, step: int, losses: Losses, seconds: float) -> bool:
         """Log the losses of the global batch, and say whether any rank wants to stop; every rank calls this.
 
-        Raises UserError when a loss is not a number.
+        Raises UserError when a loss or the gradient is not a number.
         """
-        own = torch.stack([*losses.values(), losses["loss"].new_tensor(float(self.stop()))]).detach()
-        *means, wish = gather(own[None]).mean(0).tolist()
+        norm = float(engine.gradient_norm)
+        own = torch.stack([*losses.values(), *losses["loss"].new_tensor([norm, float(self.stop())])]).detach()
+        *means, _, wish = found = gather(own[None]).mean(0).tolist()
         values = dict(zip(losses, means, strict=True))
-        self.journal.step(stage, step, seconds, values, float(engine.gradient_norm), self.config.rate(stage)(step - 1))
-        if not np.isfinite(means).all():
-            lost = next(name for name, mean in values.items() if not np.isfinite(mean))
+        self.journal.step(stage, step, seconds, values, norm, self.config.rate(stage)(step - 1))
+        if not np.isfinite(found).all():
+            lost = next((f"loss {name!r}" for name, mean in values.items() if not np.isfinite(mean)), "the gradient")
             raise UserError(
-                f"training has diverged: loss {lost!r} of stage {stage} is not a number in step {step}; lower "
+                f"training has diverged: {lost} of stage {stage} is not a number in step {step}; lower "
                 f"train.{stage}.learning_rate (now {self.config.of(stage).learning_rate:g}), or set train.engine.bf16=false, and "
                 "start a new run"
             )

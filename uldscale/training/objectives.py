@@ -57,9 +57,9 @@ class Objective(nn.Module):
         first, second = batch.matrices
         (descriptors_a, descriptors_b), (logits_a, logits_b) = outputs.descriptors.chunk(2), outputs.logits.chunk(2)
         between = second @ torch.linalg.inv(first)
-        # A mirrored pair would teach that left is right: sent outside, it has no correspondence, and counts as 0.
+        # A mirrored pair would teach that left is right: sent far outside, it has no correspondence, and counts as 0.
         if not self._config.mirrored:
-            between[:, :2, 2] += 2 * (torch.linalg.det(between) < 0)[:, None]
+            between[:, :2, 2] += 100 * (torch.linalg.det(between) < 0)[:, None]
         silk = silk_loss(
             descriptors_a, descriptors_b, logits_a, logits_b, between, temperature=self._config.temperature
         )

@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from uldscale.clustering.two_stage import ClusterConfig, Clustering
-from uldscale.config import Settings
+from uldscale.config import Settings, validate
 from uldscale.losses.config import LossConfig
 from uldscale.models.keypoints import KeypointConfig, most_keypoints
 from uldscale.models.network import NetworkConfig, Part
@@ -129,6 +129,8 @@ class TrainConfig(Settings):
                 raise ValueError(
                     f"train.{stage}.relabel_every must be given, or relabel_epochs: what is between two rounds of labels"
                 )
+        if self.bootstrap is not None and self.bootstrap.relabelled:
+            raise ValueError("train.bootstrap makes no labels; leave out its relabel_every or relabel_epochs")
         return self
 
     @property
@@ -148,9 +150,10 @@ class TrainConfig(Settings):
         return _TRAINED_PARTS[stage] - frozen
 
     def in_steps(self, images: int) -> Self:
-        """The same for so many training images, with all lengths in steps."""
+        """The same for so many training images, with all lengths in steps. Raises ConfigError where they don't go together."""
         stages = {stage.value: self._settings(stage).in_steps(images / self.batch) for stage in self.stages}
-        return self.updated(**{name: length.model_dump() for name, length in stages.items()})
+        lengths = {name: length.model_dump() for name, length in stages.items()}
+        return validate(type(self), {**self.model_dump(), **lengths}, f"{images} training images")
 
     def of(self, stage: Stage) -> Length:
         """One of the `stages`, whose length is in steps."""
