@@ -80,7 +80,7 @@ def test_gpus_that_are_not_there_are_the_users_turn(monkeypatch: pytest.MonkeyPa
 GPU_THAT_TORCH_CANNOT_USE = """
 import os, ray
 from ray import cloudpickle
-from uldscale.runtime.cluster import ask, connect, device
+from uldscale.runtime.cluster import connect, device
 from uldscale.runtime.pool import Pool
 from uldscale.runtime.roles import RuntimeConfig, Team
 

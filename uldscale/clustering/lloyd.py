@@ -112,12 +112,9 @@ def reseed(
     moved = centroids.copy()
     _, distances = nearest(points, centroids[counts > 0])
     # The mean of equal points is beside them by rounding, which would go on for ever.
-    beside = SAME * farthest(points)
-    if distances.max() <= beside:
+    if distances.max() <= SAME * farthest(points):
         return None
     for empty in np.flatnonzero(counts == 0):
-        if distances.max() <= beside:
-            break
         moved[empty] = points[distances.argmax()]
         np.minimum(distances, nearest(points, moved[empty, None])[1], out=distances)
     return moved

@@ -113,13 +113,12 @@ class Batches:
             return Shuffled(self._rows, self._shard_rows, seed)
         labelled = self._rows[labels.poses[self._rows] >= 0]
         if CLUSTERING[stage] is Clustering.TWO_STAGE:
-            poses = labels.poses[labelled]
-            if not len(poses) or np.bincount(poses).max() < 2:
+            try:
+                return Balanced(labelled, labels.poses[labelled], self._shard_rows, seed)
+            except ValueError as error:
                 raise DataError(
-                    f"no pose has two of the {len(poses)} images with labels, which stage {stage} compares; lower train.clusters.poses or "
-                    "add images"
-                )
-            return Balanced(labelled, poses, self._shard_rows, seed)
+                    f"no pose has two images with labels, which stage {stage} compares ({error}); lower train.clusters.poses or add images"
+                ) from error
         return Shuffled(labelled, self._shard_rows, seed)
 
     def _complete(self, draw: _Draw, features: dict[str, NDArray[np.generic]], labels: Labels | None) -> Batch:
