@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from written import written
 
+from uldscale.errors import DataError
 from uldscale.labels import Labels
 from uldscale.store.features import FeatureStore
 from uldscale.training.batches import Batch, Batches
@@ -67,6 +68,13 @@ def test_pose_stages_start_from_the_image_itself(store: FeatureStore) -> None:
         for batch in batches(store)(stage, range(5), labels()):
             assert (batch.matrices[0].numpy() == np.eye(3)).all()
             assert not (batch.matrices[1].numpy() == np.eye(3)).all()
+
+
+@pytest.mark.parametrize("poses", [np.arange(12), np.full(12, -1)])
+def test_poses_of_one_image_each_are_the_users_turn(store: FeatureStore, poses: np.ndarray) -> None:
+    alone = written(np.full((12, 3, 2), 0.5, np.float32), poses)
+    with pytest.raises(DataError, match="no pose has two images with labels, which stage d_uld_pp compares"):
+        next(batches(store)(Stage.D_ULD_PP, range(1), alone))
 
 
 def test_images_without_labels_are_not_drawn(store: FeatureStore) -> None:
